@@ -1,0 +1,1 @@
+"""The states of a chat session on both sides, without I/O."""
