@@ -1,0 +1,35 @@
+# Trine from a fresh checkout: `make demo` to chat, `make test` to test. Needs Python 3.11+ with venv, and git.
+
+PYTEST := .venv/bin/python -m pytest
+
+.PHONY: demo test test-long check venv qt-libraries demo-model clean
+
+demo: venv qt-libraries demo-model
+	.venv/bin/trine demo
+
+# all tests but the long ones
+test: venv qt-libraries demo-model
+	$(PYTEST) -m "not long"
+
+# statistics, a thousand tokens of the real model, endurance
+test-long: venv qt-libraries demo-model
+	$(PYTEST) -m long
+
+# style and types
+check: venv
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+# each does nothing when its work is done already
+venv:
+	@scripts/setup-venv
+qt-libraries: venv
+	@scripts/qt-libraries
+demo-model: venv
+	@scripts/demo-model
+
+# everything that make and the tools made in this checkout; the demo model stays in the user's cache
+clean:
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

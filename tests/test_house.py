@@ -1,0 +1,304 @@
+"""The rules of the house: who imports whom, what is banned, sizes, names, addresses.
+
+The tables at the head are the rules. Each exception stands in one of them with its reason, and an
+exception that is not needed fails too.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PACKAGES = {  # each package, and those of ours that it may import
+    "app": {"engine"},
+    "engine": set(),
+    "party_node": {"engine"},
+}
+
+ROOMS = {  # each room of the engine, and the rooms that it may import; `errors` is open to all
+    "errors": set(),
+    "ring": set(),
+    "prf": {"ring"},
+    "wire": {"ring"},
+    "gates": {"wire", "prf", "ring"},
+    "functions": {"ring"},
+    "models": {"gates", "functions"},
+    "parties": {"models", "gates", "wire", "prf", "ring"},
+    "link": set(),
+    "session": {"link"},
+    "provision": {"models", "functions", "prf", "parties", "ring", "gates"},
+    "generate": set(),
+}
+
+ONLY_IN = {  # a library of others, and the only places of the packages that may import it
+    "numba": ("engine/ring/",),
+    "websockets": ("engine/link/",),
+    "PySide6": ("app/",),
+    "rich": ("app/",),
+    "structlog": ("app/", "party_node/"),
+    "typer": ("app/", "party_node/"),
+    "torch": (),
+}
+
+BANNED_IMPORTS = {
+    "pickle": "a loaded pickle runs code",
+    "dill": "a loaded pickle runs code",
+    "shelve": "a loaded pickle runs code",
+    "marshal": "loads code",
+    "random": "predictable; keys come from the operating system, masks from engine/prf",
+    "numpy.random": "predictable; keys come from the operating system, masks from engine/prf",
+    "multiprocessing": "forks, and pickles what it sends; processes are started as programs",
+}
+
+BANNED_NAMES = {  # called, read or passed, wherever they come from
+    "eval": "runs text",
+    "exec": "runs text",
+    "fork": "copies keys and locks of running threads",
+    "forkpty": "copies keys and locks of running threads",
+    "preexec_fn": "runs Python in a fork",
+    "mktemp": "a name that another may take first",
+    "CERT_NONE": "accepts any certificate",
+    "CERT_OPTIONAL": "accepts no certificate",
+    "check_hostname": "accepts another host's certificate",
+    "trust_remote_code": "runs a model's own code",
+    "allow_pickle": "a loaded pickle runs code",
+    "keylog_filename": "writes session keys to disk",
+}
+
+# (file, what is banned, or where it may not be imported): the reason
+ALLOWED: dict[tuple[str, str], str] = {}
+
+MAX_LINES = 400
+LONG_FILES: dict[str, str] = {}  # a file of more lines: the reason
+
+BANNED_MODULE_NAMES = re.compile(r"(utils?|helpers?|managers?|commons?)(\.py)?")
+
+ADDRESSES = {  # the only hosts that an address in any file may name
+    "127.0.0.1": "this machine",
+    "[::1]": "this machine",
+    "localhost": "this machine",
+    "www.apache.org": "the licence names it",
+    "www.w3.org": "the names of XML vocabularies",
+}
+
+ADDRESS = re.compile(
+    r"\b(?:https?|wss?|ftp|git|ssh)://([^\s/:\"'`<>)]+|\[[0-9a-f:]+\])", re.IGNORECASE
+)
+
+Breach = tuple[int, str, str]  # line, what breaks the rule, reason
+
+
+@cache
+def tracked() -> tuple[str, ...]:
+    """Every file that is in the repository or would be added to it."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    names = set(listing.stdout.decode().split("\0")) - {""}
+    return tuple(sorted(name for name in names if (ROOT / name).is_file()))
+
+
+def report(found: list[str]) -> str:
+    """One breach a line."""
+    return "\n" + "\n".join(found)
+
+
+def python_files(*folders: str) -> list[str]:
+    """The tracked Python files under any of the folders."""
+    prefixes = tuple(f"{folder}/" for folder in folders)
+    return [name for name in tracked() if name.endswith(".py") and name.startswith(prefixes)]
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    """The syntax tree of a file."""
+    return ast.parse((ROOT / name).read_bytes(), name)
+
+
+def imports(name: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything that a file imports, `from a import b` as `a.b`."""
+    package = name.split("/")[:-1]
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            source = [*above, *filter(None, [node.module])]
+            yield from ((node.lineno, ".".join([*source, alias.name])) for alias in node.names)
+
+
+def names_used(name: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted or plain name) of every variable, attribute and keyword argument of a file."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Name):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
+            if isinstance(node.value, ast.Name):
+                yield node.lineno, f"{node.value.id}.{node.attr}"
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.value.lineno, node.arg
+
+
+def within(imported: str, module: str) -> bool:
+    """Whether the imported dotted name is the module or lies in it."""
+    return f"{imported}.".startswith(f"{module}.")
+
+
+def room(name: str) -> str:
+    """The room of a file of the engine; "" is the engine's own `__init__`."""
+    return name.split("/")[1].removesuffix(".py").replace("__init__", "")
+
+
+# Each rule yields (line, what breaks it, reason) for one file.
+
+
+def packages_import_one_way(name: str) -> Iterator[Breach]:
+    own = name.split("/")[0]
+    for line, imported in imports(name):
+        other = imported.split(".")[0]
+        if other in PACKAGES and other != own and other not in PACKAGES[own]:
+            yield line, imported, f"{own} may not import {other}"
+
+
+def rooms_import_what_the_table_allows(name: str) -> Iterator[Breach]:
+    if not name.startswith("engine/"):
+        return
+    own = room(name)
+    allowed = ROOMS.get(own, set()) | {own, "errors"}
+    for line, imported in imports(name):
+        package, *rest = imported.split(".")
+        if package == "engine" and (not rest or rest[0] not in allowed):
+            yield line, imported, f"{own or 'engine'} may import {sorted(allowed)}"
+
+
+def libraries_stay_in_their_places(name: str) -> Iterator[Breach]:
+    for line, imported in imports(name):
+        for library, places in ONLY_IN.items():
+            if within(imported, library) and not name.startswith(places):
+                yield line, library, f"only in {' and '.join(places) or 'scripts run by hand'}"
+
+
+def nothing_banned_is_imported(name: str) -> Iterator[Breach]:
+    for line, imported in imports(name):
+        for module, reason in BANNED_IMPORTS.items():
+            if within(imported, module):
+                yield line, module, reason
+    for line, used in names_used(name):
+        if used in {"np.random", "numpy.random"}:
+            yield line, "numpy.random", BANNED_IMPORTS["numpy.random"]
+
+
+def nothing_banned_is_used(name: str) -> Iterator[Breach]:
+    for line, used in names_used(name):
+        if used in BANNED_NAMES:
+            yield line, used, BANNED_NAMES[used]
+
+
+def no_check_is_an_assert_statement(name: str) -> Iterator[Breach]:
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Assert):
+            yield node.lineno, "assert", "gone under `python -O`: raise an error"
+
+
+RULES = (
+    packages_import_one_way,
+    rooms_import_what_the_table_allows,
+    libraries_stay_in_their_places,
+    nothing_banned_is_imported,
+    nothing_banned_is_used,
+    no_check_is_an_assert_statement,
+)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_packages_keep_the_rule(rule: Callable[[str], Iterator[Breach]]) -> None:
+    found = [
+        f"{name}:{line}: {subject}: {reason}"
+        for name in python_files(*PACKAGES)
+        for line, subject, reason in rule(name)
+        if (name, subject) not in ALLOWED
+    ]
+    assert not found, report(found)
+
+
+def test_each_allowance_is_needed() -> None:
+    needed = {
+        (name, subject)
+        for rule in RULES
+        for name in python_files(*PACKAGES)
+        for _, subject, _ in rule(name)
+    }
+    assert not set(ALLOWED) - needed
+
+
+def test_every_room_is_in_the_table() -> None:
+    unknown = {room(name) for name in python_files("engine")} - {*ROOMS, ""}
+    assert not unknown
+
+
+def test_the_table_of_rooms_has_no_circle() -> None:
+    built: set[str] = set()
+    while ready := {own for own, others in ROOMS.items() if own not in built and others <= built}:
+        built |= ready
+    assert built == set(ROOMS)
+
+
+def test_files_are_short() -> None:
+    lengths = {
+        name: len((ROOT / name).read_text().splitlines())
+        for name in tracked()
+        if name.endswith(".py")
+    }
+    long = {name for name, length in lengths.items() if length > MAX_LINES}
+    assert long == set(LONG_FILES), "over the limit without a reason, or a reason without need"
+
+
+def test_names_of_modules_say_something() -> None:
+    vague = [
+        name
+        for name in tracked()
+        if any(BANNED_MODULE_NAMES.fullmatch(part) for part in name.split("/"))
+    ]
+    assert not vague
+
+
+def text(name: str) -> str:
+    """The text of a file; "" if it holds none."""
+    try:
+        return (ROOT / name).read_text()
+    except UnicodeDecodeError:
+        return ""
+
+
+@pytest.mark.parametrize("name", [name for name in tracked() if name.startswith("requirements")])
+def test_locks_are_hashed_and_name_no_address(name: str) -> None:
+    lines = [line for line in text(name).splitlines() if not line.lstrip().startswith("#")]
+    logical = " ".join(lines).replace("\\", " ")
+    entries = re.split(r"\s+(?=[a-z0-9][a-z0-9._-]*==)", logical.strip())
+    unhashed = [entry for entry in entries if "--hash=sha256:" not in entry]
+    assert entries
+    assert not unhashed
+    assert "://" not in text(name)
+    assert not re.search(r"--(?:extra-)?index-url|--find-links|--trusted-host|@ ", logical)
+
+
+def test_addresses_name_no_one_else() -> None:
+    found = [
+        f"{name}: {match.group()}"
+        for name in tracked()
+        for match in ADDRESS.finditer(text(name))
+        if match.group(1).lower() not in ADDRESSES
+    ]
+    assert not found, report(found)
