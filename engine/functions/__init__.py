@@ -1,0 +1,1 @@
+"""Tables of the smooth functions a decoder needs, with their windows and errors."""

@@ -1,0 +1,93 @@
+"""Piecewise polynomials as integer tables, and the windows they live in (protocol, section 4)."""
+
+from collections.abc import Callable
+from decimal import Decimal, localcontext
+from math import comb
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.ring.fixed import Real, Ring, encode
+
+
+class Window(BaseModel):
+    """A cyclic window of 2^n cells over an opening: cell b covers [b, b + 1) * 2^lo raw units, lowest <= b < lowest + 2^n.
+
+    A value outside wraps silently into a wrong cell; the last cell is lost to a borrow.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lo: int = Field(ge=1, le=56)
+    n: int = Field(ge=6, le=16)
+    lowest: int = Field(ge=-(1 << 20), le=1 << 20)
+
+    @property
+    def cells(self) -> int:
+        """How many cells the window has."""
+        return 1 << self.n
+
+    @property
+    def words(self) -> int:
+        """64-bit words of a one-hot vector over the window."""
+        return self.cells // 64
+
+
+class WideWindow(BaseModel):
+    """Two cyclic windows on one opening: a fine one from 0 up, a coarse one above it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fine: Window
+    coarse: Window
+    degree: int = Field(default=3, ge=1, le=4)
+    low: float = Field(gt=0)  #: the smallest input that the tables follow
+
+    @property
+    def switch(self) -> int:
+        """The coarse cell from which on the coarse table serves (the fine window's last cell is lost)."""
+        return (1 << (self.fine.n + self.fine.lo - self.coarse.lo)) - 1
+
+
+def fit(f: Callable[[Real], Real], window: Window, scale: int, degree: int, out_bits: int) -> Ring:
+    """Fit f by one polynomial a cell; returns coefficients T [degree + 1, cells] at `out_bits` fraction bits.
+
+    The input's raw unit is 2^-scale. Cell b's polynomial in δ (cells from its left end) is fitted on δ in (-1, 1),
+    because the gate knows x only up to a borrow: f(x) ≈ Σ_k T[k, b] δ^k. Chebyshev interpolation, then the monomial basis.
+    """
+    nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
+    left = window.lowest + np.arange(window.cells, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        values = f((left[:, None] + nodes[None, :]) * 2.0 ** (window.lo - scale))
+    solve = np.linalg.inv(np.vander(nodes, degree + 1, increasing=True))
+    return encode((values @ solve.T).T, out_bits)
+
+
+def rotate_ready(table: Ring) -> Ring:
+    """Tables [columns, cells] reversed and doubled for ``ring.lookups.inner_products``."""
+    reverse = table[:, ::-1]
+    return np.ascontiguousarray(np.concatenate([reverse, reverse], axis=1))
+
+
+def signed_binomials(degree: int) -> Ring:
+    """``[k, e] = (-1)^e C(k, e)``: the expansion of (c_lo - rho_lo)^k."""
+    out = np.zeros((degree + 1, degree + 1), np.int64)
+    for k in range(degree + 1):
+        for e in range(k + 1):
+            out[k, e] = (-1) ** e * comb(k, e)
+    return out
+
+
+def silu(x: Real) -> Real:
+    """x * sigmoid(x), without overflow."""
+    return x * np.exp(-np.logaddexp(0.0, -x))
+
+
+def powers_of_two() -> tuple[Ring, Ring]:
+    """2^(4 i / 2^11) and 2^(4 i / 2^22) for i < 2^11, at 30 bits, correctly rounded on every machine (decimal arithmetic)."""
+    with localcontext() as context:
+        context.prec = 40
+        unit = Decimal(2) ** 30
+        coarse = [int((unit * Decimal(2) ** (Decimal(4 * i) / 2048)).to_integral_value()) for i in range(2048)]
+        fine = [int((unit * Decimal(2) ** (Decimal(4 * i) / (1 << 22))).to_integral_value()) for i in range(2048)]
+    return np.array(coarse, np.int64), np.array(fine, np.int64)

@@ -1,0 +1,46 @@
+"""The answer and the wrap alarm, opened in one round and forwarded to the dealer (protocol, sections 2 and 7).
+
+The logits are an ordinary opening: bits [16, 40) of c go to the dealer, 3 bytes a logit with 12 fraction bits (activation
+12 + weight 16 - 16). The alarm word is the XOR of every wrap hit's 16-bit mask over the whole step; its two shares are
+opened *between the nodes* under 16 mask bits from k1 and 16 from k2, and the opened word is forwarded: never a bare share.
+"""
+
+import numpy as np
+
+from engine.gates.matmul import matmul
+from engine.gates.online import Clear, Codec, Evaluation, Gate
+from engine.gates.sides import Dealing
+from engine.ring.fixed import Real, Ring, low, shift_logical
+from engine.ring.words import pack24
+from engine.wire import Extent, Mask, Wire
+
+DROPPED = 16  #: low bits of a logit's opening that are not forwarded
+KEPT = 24
+LOGIT_BYTES = 3
+
+
+def deal(d: Dealing, x: Mask, vocab: int) -> tuple[Ring, Ring]:
+    """(ρ of the logits, bits [16, 40) [rows, vocab]; the alarm's mask [rows])."""
+    one, two = d.kappa("alarm", Extent(1))
+    rho = matmul(d, x, "head", vocab, low40=True).rho
+    return low(shift_logical(rho, DROPPED), KEPT), low(one ^ two, 16).reshape(-1)
+
+
+def evaluate(e: Evaluation, x: Wire, vocab: int) -> tuple[bytes, int]:
+    """(the answer's bytes, 3 a logit; the opened alarm word of the last row). One round."""
+    mask = e.kappa("alarm", Extent(1))
+    logits = matmul(e, x, "head", vocab, low40=True)
+    alarm = e.open(low(mask ^ np.int64(e.alarm), 16), Extent(1), Codec.XOR16)
+    c = np.ascontiguousarray(logits.c)
+    out = np.empty(c.size * LOGIT_BYTES, np.uint8)
+    pack24(c.reshape(-1), out)
+    word = int(alarm.c[-1, 0]) & 0xFFFF if e.rows.count else 0
+    return out.tobytes(), word
+
+
+def clear(p: Clear, x: Real, vocab: int) -> Real:
+    """Logits."""
+    return matmul(p, x, "head", vocab)  # type: ignore[no-any-return]
+
+
+answer = Gate("answer", deal, evaluate, clear)

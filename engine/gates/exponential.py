@@ -1,0 +1,63 @@
+"""2^x for x = s_j - M: its own separable form, with cells of 4 (protocol, section 4).
+
+    2^x = T[x_hi] · 2^c_lo · 2^(-ρ_lo)
+    round a: open w = σ·T[x_hi]·2^c_lo (T at p's 20 bits, 2^c_lo at 13);  round b: open [σ·2^(-ρ_lo)]·w (the share at 15 bits)
+
+Dealt a score: 8 bytes of bits, 8 of share, 8 of the result's λ2. Online: 8 and 8 bytes each way.
+"""
+
+import numpy as np
+
+from engine.functions.tables import Window
+from engine.gates.lookup import deal_bits, read_bits
+from engine.gates.online import Clear, Evaluation, Gate
+from engine.gates.sides import Dealing
+from engine.gates.truncation import truncate
+from engine.ring.fixed import Real
+from engine.ring.lookups import power_of_two
+from engine.wire import Mask, Opening, Rho, Wire
+
+FRACTION = 13  #: bits of 2^c_lo
+SHARE = 15  #: bits of the dealt σ·2^(-ρ_lo)
+
+
+def deal(d: Dealing, x: Rho, window: Window, out: int) -> Mask:
+    """λ of 2^x."""
+    sigma = deal_bits(d, "u", x, window)
+    low = (x.rho.reshape(-1) & np.int64((1 << window.lo) - 1)) * 2.0 ** (2 - window.lo)
+    weights = sigma * np.rint(np.exp2(SHARE - low)).astype(np.int64)
+    d.share("r", weights)
+    one, two = d.kappa("w", x.extent)
+    last1, last2 = d.kappa("z", x.extent)
+    w = truncate(d, Rho(one + two, x.extent), out + FRACTION, out, "exp", share=False)
+    rho = last1 + last2 + weights.reshape(last1.shape) * w.lam
+    return truncate(d, Rho(rho, x.extent), out + SHARE, out, "p")  # type: ignore[no-any-return]
+
+
+def evaluate(e: Evaluation, x: Opening, window: Window, out: int) -> Wire:
+    """The wire of 2^x at `out` fraction bits, two rounds; largest error 1.5e-4 of the value."""
+    shares, kappa, last = e.share("r", x.extent), e.kappa("w", x.extent), e.kappa("z", x.extent)
+    value = read_bits(e, "u", x, window, e.weights.tables["exp"])[:, 0]
+    factor = np.empty_like(value)
+    power_of_two(
+        np.ascontiguousarray(x.c),
+        window.lo,
+        e.weights.tables["pow.coarse"],
+        e.weights.tables["pow.fine"],
+        factor,
+    )
+    w = truncate(e, e.open(value * factor + kappa, x.extent), out + FRACTION, out, "exp", share=False)
+    return truncate(e, e.open(w.m * shares + last, x.extent), out + SHARE, out, "p")  # type: ignore[no-any-return]
+
+
+def clear(p: Clear, x: Real, window: Window, out: int) -> Real:
+    """2^x."""
+    del window
+    p.observer.looked_up(p.section, "exp", x)
+    y = np.exp2(x)
+    p.observer.truncated(p.section, "exp", y, out + FRACTION + 2)
+    p.observer.truncated(p.section, "p", y, out + SHARE)
+    return y
+
+
+exponential = Gate("exponential", deal, evaluate, clear)

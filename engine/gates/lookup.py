@@ -1,0 +1,103 @@
+"""Every smooth function in two rounds: one-hot bits of the offset's high part against a public table (protocol, section 4).
+
+    x = x_hi·2^lo + δ,  x_hi = c_hi - ρ_hi mod 2^n,  δ = c_lo - ρ_lo          (exactly: no borrow is computed)
+    round a: open w_e = σ·A_e[x_hi](c_lo),  A_e = (-1)^e Σ_{k≥e} C(k, e) T_k c_lo^(k-e)
+    round b: open Σ_e [σ·ρ_lo^e]·w_e = f(x) at (out + power) fraction bits
+
+Dealt a value: 2^n / 8 bytes of bits, 8 bytes an e, 2 bits an e for the alarm. Online: 8·(number of e) and 8 bytes each way.
+"""
+
+import numpy as np
+
+from engine.functions.tables import Window, signed_binomials
+from engine.gates.online import Clear, Evaluation, Gate
+from engine.gates.sides import Dealing
+from engine.gates.truncation import truncate
+from engine.ring import lookups as kernels
+from engine.ring.fixed import Real, Ring
+from engine.wire import Extent, Opening, Rho, Wire
+
+
+def _times(extent: Extent, factor: int) -> Extent:
+    return Extent(extent.row * factor, extent.key * factor)
+
+
+def deal_bits(d: Dealing, name: str, x: Rho, window: Window) -> Ring:
+    """Deal the one-hot bits of ρ_hi; returns σ, one a value, flat."""
+    first = d.first(name).reshape(-1)
+    rho = np.ascontiguousarray(x.rho).reshape(-1)
+    second, sigma = np.empty_like(first), np.empty_like(rho)
+    kernels.deal_onehot(rho, first, window.lo, window.words, second, sigma)
+    d.deal(name, second)
+    return sigma
+
+
+def read_bits(e: Evaluation, name: str, x: Opening, window: Window, table: Ring) -> Ring:
+    """This evaluator's share of σ·T[x_hi] for each column of the table, [values, columns]."""
+    bits = np.ascontiguousarray(e.share(name, x.extent, window.words)).reshape(-1)
+    c = np.ascontiguousarray(x.c).reshape(-1)
+    out = np.empty((c.size, table.shape[0]), np.int64)
+    kernels.inner_products(c, bits, table, window.lo, window.lowest, e.sign, out)
+    return out
+
+
+def powers_of(x: Ring, window: Window, degree: int, power: int) -> Ring:
+    """Powers 0 … degree of the part below a cell, in cells, at `power` fraction bits; [values, degree + 1]."""
+    out = np.empty((x.size, degree + 1), np.int64)
+    kernels.fixed_powers(np.ascontiguousarray(x).reshape(-1), window.lo, degree, power, out)
+    return out
+
+
+def polynomial(x: Opening, window: Window, values: Ring, power: int) -> Ring:
+    """Shares of w_e from shares of σ·T_k, [values, degree + 1], at `power` more fraction bits."""
+    degree = values.shape[1] - 1
+    out = np.empty_like(values)
+    kernels.combine(values, powers_of(x.c, window, degree, power), signed_binomials(degree), out)
+    return out
+
+
+def deal(d: Dealing, x: Rho, table: str, window: Window, degree: int, out: int, power: int) -> Rho:
+    """ρ of f(x); w's masks are the first round's κ."""
+    del table
+    columns = degree + 1
+    wide = _times(x.extent, columns)
+    sigma = deal_bits(d, "u", x, window)
+    weights = sigma[:, None] * powers_of(x.rho, window, degree, power)
+    d.share("r", weights)
+    one, two = d.kappa("w", wide)
+    last1, last2 = d.kappa("z", x.extent)
+    w = truncate(d, Rho(one + two, wide), out + power, out, "lookup", share=False)
+    t = -(weights * w.lam.reshape(weights.shape)).sum(axis=1)
+    return Rho(last1 + last2 - t.reshape(last1.shape), x.extent)
+
+
+def evaluate(e: Evaluation, x: Opening, table: str, window: Window, degree: int, out: int, power: int) -> Opening:
+    """Opens f(x) at `out` + `power` fraction bits, two rounds; within the fit's error and two units of 2^-out."""
+    columns = degree + 1
+    wide = _times(x.extent, columns)
+    shares = e.share("r", wide)
+    kappa, last = e.kappa("w", wide), e.kappa("z", x.extent)
+    values = read_bits(e, "u", x, window, e.weights.tables[table])
+    opened = e.open(polynomial(x, window, values, power).reshape(kappa.shape) + kappa, wide)
+    w = truncate(e, opened, out + power, out, "lookup", share=False)
+    return e.open(_weighted(shares, w, columns).reshape(last.shape) + last, x.extent)
+
+
+def _weighted(shares: Ring, w: Wire, columns: int) -> Ring:
+    """Σ_e [d_e]·m_we: known-to-D × masked, summed over e."""
+    out = np.empty(w.m.size // columns, np.int64)
+    kernels.weighted_sum(shares.reshape(-1, columns), w.m.reshape(-1, columns), out)
+    return out
+
+
+def clear(p: Clear, x: Real, table: str, window: Window, degree: int, out: int, power: int) -> Real:
+    """f(x), exactly."""
+    del window, degree
+    name = table.split(".")[-1]
+    p.observer.looked_up(p.section, name, x)
+    y = p.functions[table](x)
+    p.observer.truncated(p.section, "lookup", 2 * y, out + power)  # w_0 is about f, the others are smaller
+    return y
+
+
+lookup = Gate("lookup", deal, evaluate, clear)

@@ -1,0 +1,115 @@
+"""A coarse row maximum in three rounds, whatever the context (protocol, section 5).
+
+Scores lie in 64 bins of 4 (log2 units). From the dealt one-hot bits of each score's bin the evaluators hold XOR shares of
+"score j lies at or above level b", and of the XOR of a public random 10-bit word of each such key: 0 if there is none.
+    round 1: open the hash, XOR-masked with 10 bits
+    round 2: read the one-hot of that mask at the opened hash: v_b, with v1 + v2 = σ_b·[level b is empty]; open it
+    round 3: open M = top - 4·Σ_b σ_b·v_b (known-to-D × masked), in 5 bytes: max < M <= max + 8
+A level with keys is taken for empty with probability 2^-10, independently for each row and level: M is then 4 lower.
+
+Dealt a (row, head): 8 bytes a score, 128 + 8 a level. Online: 20 + 128 + 5 bytes each way at 16 levels.
+"""
+
+import numpy as np
+
+from engine.functions.tables import Window
+from engine.gates.lookup import deal_bits
+from engine.gates.online import Clear, Codec, Evaluation, Gate
+from engine.gates.sides import Dealing
+from engine.gates.truncation import alarm_seed
+from engine.ring.attention import level_hashes, minus_row
+from engine.ring.fixed import Real, Ring, low
+from engine.ring.lookups import deal_onehot
+from engine.wire import Extent, Opening, Rho
+
+HASH_BITS = 10
+BIN = 4  #: log2 units a bin
+
+
+def deal(d: Dealing, s: Rho, heads: int, window: Window, level: int, levels: int) -> Rho:
+    """ρ of M, [rows, heads]."""
+    del level
+    deal_bits(d, "bins", s, window)
+    tested = Extent(heads * levels)
+    h1, h2 = d.kappa("hash", tested)
+    v1, v2 = d.kappa("empty", tested)
+    m1, m2 = d.kappa("m", Extent(heads))
+    first = d.first("zero").reshape(-1)
+    second, sigma = np.empty_like(first), np.empty(h1.size, np.int64)
+    deal_onehot(low(h1 ^ h2, HASH_BITS).reshape(-1), first, 0, 1 << (HASH_BITS - 6), second, sigma)
+    d.deal("zero", second)
+    weights = sigma.reshape(h1.shape) << window.lo  # 4·σ at the scores' scale: a bin is 2^lo raw units
+    d.share("d", weights)
+    t = (weights * (v1 + v2)).reshape(d.rows.count, heads, levels).sum(axis=2)
+    return Rho(m1 + m2 - t, Extent(heads), s.bits)
+
+
+def evaluate(e: Evaluation, s: Opening, heads: int, window: Window, level: int, levels: int) -> Opening:
+    """Opens M at the scores' scale, [rows, heads]."""
+    tested = Extent(heads * levels)
+    bins = e.share("bins", s.extent)
+    h, v, m = e.kappa("hash", tested), e.kappa("empty", tested), e.kappa("m", Extent(heads))
+    zero, weights = e.share("zero", tested, 1 << (HASH_BITS - 6)), e.share("d", tested)
+    hashes = np.empty((e.rows.count, heads, levels), np.int64)
+    level_hashes(
+        s.c, bins, window.lo, window.lowest, level, e.rows.serials, e.rows.keys, e.rows.starts,
+        alarm_seed(e.section, e.gate), hashes,
+    )  # fmt: skip
+    masked = hashes.reshape(h.shape) ^ low(h, HASH_BITS)
+    at = e.open(masked, tested, Codec.XOR10).c
+    empty = e.open(e.sign * _bit_at(zero, at) + v, tested).c
+    z = m - (weights * empty).reshape(e.rows.count, heads, levels).sum(axis=2)
+    if e.role == 1:
+        z += np.int64(level + levels) << np.int64(window.lo)
+    return e.open(z, Extent(heads), Codec.LOW40)
+
+
+def _bit_at(onehot: Ring, at: Ring) -> Ring:
+    """Bit `at` [rows, n] of each vector of 16 words in onehot [rows, n * 16]."""
+    words = onehot.reshape(*at.shape, 1 << (HASH_BITS - 6))
+    word = np.take_along_axis(words, (at >> 6)[:, :, None], axis=2)[:, :, 0]
+    return (word >> (at & 63)) & 1
+
+
+def clear(p: Clear, s: Real, heads: int, window: Window, level: int, levels: int) -> Real:
+    """The top of the bin above the row's maximum."""
+    del window, level, levels
+    bounds = p.rows.offsets(Extent(key=heads))
+    top = np.array([s[bounds[r] : bounds[r + 1]].reshape(heads, -1).max(axis=1) for r in range(p.rows.count)])
+    p.observer.looked_up(p.section, "max", top)
+    return BIN * (np.floor(top / BIN) + 1.0)
+
+
+maximum = Gate("maximum", deal, evaluate, clear)
+
+
+def deal_below(d: Dealing, s: Rho, m: Rho, heads: int) -> Rho:
+    """ρ_s - ρ_M."""
+    return Rho(_minus(s.rho, m.rho, d, heads), s.extent, s.bits)
+
+
+def evaluate_below(e: Evaluation, s: Opening, m: Opening, heads: int) -> Opening:
+    """s_j - M: the difference of two openings is one, local; flat [row][head][key]."""
+    return e.ready(_minus(s.c, m.c, e, heads), s.extent, s.bits)
+
+
+def _minus(x: Ring, m: Ring, side: Dealing | Evaluation, heads: int) -> Ring:
+    out = np.empty_like(x)
+    minus_row(
+        x,
+        np.ascontiguousarray(m.reshape(side.rows.count, heads)),
+        side.rows.keys,
+        side.rows.starts,
+        out,
+    )
+    return out
+
+
+def clear_below(p: Clear, s: Real, m: Real, heads: int) -> Real:
+    """s - M."""
+    repeated = [np.repeat(m[r], n) for r, n in enumerate(p.rows.keys)]
+    del heads
+    return s - np.concatenate(repeated)
+
+
+below = Gate("below", deal_below, evaluate_below, clear_below)

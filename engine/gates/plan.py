@@ -1,0 +1,100 @@
+"""What a section of the program needs per row: the slots of its streams and of the dealt material.
+
+The plan is recorded by running the evaluator's side of the program over zero rows, so it cannot disagree with the
+program. Fixed slots (the same size for every row) lie side by side in one range of the row's stream; keyed slots (which
+grow with the row's keys) have a range each. A dealt section is: the fixed slots of each row, then each keyed slot.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from engine.ring.fixed import Ring
+from engine.wire import Extent, Rows, SlotKey
+
+WORD = 8
+
+
+class Kind(Enum):
+    """Where a slot's words come from."""
+
+    KAPPA = "kappa"  #: both evaluators draw: the first from k1, the second from k2
+    SHARE = "share"  #: the first draws from k1, the second receives what the dealer made of it
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One array of a gate: `extent` elements of `factor` words each (or one bit each) a row, dealt in `width` bytes a word."""
+
+    kind: Kind
+    extent: Extent
+    factor: int = 1
+    bit: bool = False
+    width: int = WORD
+
+    @property
+    def keyed(self) -> bool:
+        """Does its size grow with the row's keys?"""
+        return self.extent.key > 0
+
+    def offsets(self, rows: Rows) -> Ring:
+        """Bounds of the rows' runs, in words."""
+        elements = rows.offsets(self.extent)
+        if not self.bit:
+            return elements * self.factor
+        runs = -(-np.diff(elements) // 64)
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(runs)])
+
+    def row_words(self) -> int:
+        """Words a row of a fixed slot."""
+        return -(-self.extent.row // 64) if self.bit else self.extent.row * self.factor
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product with a model matrix whose mask half is made ahead of time: κ - λ·m_W."""
+
+    slot: SlotKey
+    weight: str
+    lam: SlotKey
+
+
+@dataclass
+class Plan:
+    """The slots of one section, in the order in which the program first asks for them."""
+
+    slots: dict[SlotKey, Slot] = field(default_factory=dict)
+    products: list[Product] = field(default_factory=list)
+    drawn: dict[SlotKey, tuple[int, int]] = field(default_factory=dict)  #: fixed: word offset in the k1 and k2 tapes
+    dealt: dict[SlotKey, int] = field(default_factory=dict)  #: fixed shares: word offset in the dealt row
+    keyed: dict[SlotKey, int] = field(default_factory=dict)  #: keyed: stream slot number
+    tape_words: tuple[int, int] = (0, 0)
+    dealt_words: int = 0
+
+    def add(self, key: SlotKey, slot: Slot) -> None:
+        """Record a slot; a second use of one name is a bug in a gate."""
+        if key in self.slots:
+            raise RuntimeError(f"slot {key} is used twice")
+        self.slots[key] = slot
+        if slot.keyed:
+            self.keyed[key] = len(self.keyed)
+            return
+        words = slot.row_words()
+        one, two = self.tape_words
+        self.drawn[key] = (one, two)
+        if slot.kind is Kind.KAPPA:
+            self.tape_words = (one + words, two + words)
+        else:
+            self.tape_words = (one + words, two)
+            self.dealt[key] = self.dealt_words
+            self.dealt_words += -(-words * slot.width // WORD)
+
+    def dealt_bytes(self, rows: Rows) -> int:
+        """Exact length of the section's material for these rows."""
+        total = self.dealt_words * WORD * rows.count
+        for key in self.keyed:
+            slot = self.slots[key]
+            if slot.kind is Kind.SHARE:
+                total += int(slot.offsets(rows)[-1]) * slot.width
+        return total

@@ -1,0 +1,232 @@
+"""The three readers' views of a running program: what a gate may ask for at the dealer, at an evaluator, in the clear.
+
+Dealing     holds both keys, runs over masks, never waits; a gate gives it what the second evaluator must receive.
+Evaluation  holds one key, runs over masked values; asking for an opening's value runs the round of all pending ones.
+Clear       runs over floats and reports what it sees to an observer (calibration, the wrap budget).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.gates.plan import Kind, Plan, Slot
+from engine.prf import Label, Stream
+from engine.ring.fixed import Real, Ring
+from engine.ring.words import Bytes, pack40, unpack40
+from engine.wire import Extent, Rows, SlotKey
+
+Exchange = Callable[[bytes], "bytes | memoryview"]
+Observe = Callable[[str, int, str, Real], None]
+
+
+class Masks(Protocol):
+    """The dealer's masks of the model and of the keys and values so far."""
+
+    def matmul(self, x: Ring, weight: str) -> Ring:
+        """``x @ Λ_W.T`` with the matrix's mask drawn from both model seeds."""
+
+    keys: list[Ring]  #: a layer's λ_K, [kv_heads, capacity, head_dim]
+    values: list[Ring]
+
+
+class Weights(Protocol):
+    """An evaluator's masked matrices and its cache of masked keys and values."""
+
+    def online(self, weight: str) -> Ring:
+        """``A_i``: m_W - λ_W1 at the first evaluator, -λ_W2 at the second; [out, in]."""
+
+    def masked(self, weight: str) -> Ring:
+        """``m_W``, the same at both; [out, in]."""
+
+    tables: Mapping[str, Ring]  #: public look-up tables, ready to rotate
+    keys: list["Cache"]
+    values: list["Cache"]
+
+
+class Cache:
+    """An evaluator's wires of one layer's keys or values: `online` (m - λ1, or -λ2) and `masked` (m)."""
+
+    __slots__ = ("masked", "online")
+
+    def __init__(self, online: Ring, masked: Ring) -> None:
+        self.online = online
+        self.masked = masked
+
+
+class Dealing:
+    """The dealer's side of one section for a block of rows."""
+
+    reader = 0
+
+    def __init__(self, plan: Plan, section: int, rows: Rows, streams: tuple[Stream, Stream], masks: Masks) -> None:
+        self.plan, self.section, self.rows, self.masks = plan, section, rows, masks
+        self.gate = 0
+        self._streams = streams
+        self._tapes = tuple(
+            fixed_tape(stream, words, section, rows) for stream, words in zip(streams, plan.tape_words, strict=True)
+        )
+        self._dealt = np.zeros((rows.count, plan.dealt_words), np.int64)
+        self._keyed: dict[SlotKey, NDArray[Any]] = {}
+
+    def kappa(self, name: str, extent: Extent) -> tuple[Ring, Ring]:
+        """(κ1, κ2) of an opening."""
+        key = (self.gate, name)
+        slot = expect(self.plan, key, Kind.KAPPA, extent)
+        return self._drawn(key, slot, 0), self._drawn(key, slot, 1)
+
+    def first(self, name: str) -> Ring:
+        """The first evaluator's share of a dealt slot, contiguous."""
+        key = (self.gate, name)
+        return self._drawn(key, self.plan.slots[key], 0)
+
+    def deal(self, name: str, second: Ring) -> None:
+        """What the second evaluator receives for a dealt slot."""
+        key = (self.gate, name)
+        slot = self.plan.slots[key]
+        if slot.keyed:
+            if key in self._keyed:
+                raise RuntimeError(f"slot {key} is dealt twice")
+            self._keyed[key] = _packed(second, slot.width)
+            return
+        at = self.plan.dealt[key]
+        flat = second.reshape(self.rows.count, slot.row_words())
+        if slot.width == 8:
+            self._dealt[:, at : at + flat.shape[1]] = flat
+        else:
+            view = self._dealt.view(np.uint8)
+            for r in range(self.rows.count):
+                view[r, 8 * at : 8 * at + slot.width * flat.shape[1]] = _packed(np.ascontiguousarray(flat[r]), slot.width)
+
+    def share(self, name: str, values: Ring) -> None:
+        """Deal an additive share of `values`, which the dealer knows."""
+        self.deal(name, values.reshape(-1) - self.first(name).reshape(-1))
+
+    def material(self) -> bytes:
+        """The section's material for the second evaluator; every dealt slot must have been dealt."""
+        parts = [self._dealt.tobytes()]
+        for key in self.plan.keyed:
+            if self.plan.slots[key].kind is Kind.SHARE:
+                parts.append(self._keyed[key].tobytes())
+        return b"".join(parts)
+
+    def _drawn(self, key: SlotKey, slot: Slot, which: int) -> Ring:
+        if not slot.keyed:
+            at = self.plan.drawn[key][which]
+            return np.ascontiguousarray(self._tapes[which][:, at : at + slot.row_words()])
+        return keyed_run(self._streams[which], self.plan.keyed[key], slot, self.section, self.rows)
+
+
+def fixed_tape(stream: Stream, words: int, section: int, rows: Rows) -> Ring:
+    """The fixed slots of each row, [rows, words]."""
+    tape = np.empty((rows.count, words), np.int64)
+    for r in range(rows.count):
+        stream.fill(tape[r], Label.FIXED, rows.first + r, section, 0)
+    return tape
+
+
+def keyed_run(stream: Stream, number: int, slot: Slot, section: int, rows: Rows) -> Ring:
+    """A keyed slot of each row, flat."""
+    bounds = slot.offsets(rows)
+    out = np.empty(int(bounds[-1]), np.int64)
+    for r in range(rows.count):
+        stream.fill(out[bounds[r] : bounds[r + 1]], Label.KEYED, rows.first + r, section, number)
+    return out
+
+
+def expect(plan: Plan, key: SlotKey, kind: Kind, extent: Extent) -> Slot:
+    """The planned slot; raises if the dealer's side asks for another than the evaluator's side does."""
+    slot = plan.slots[key]
+    if slot.kind is not kind or slot.extent != extent:
+        raise RuntimeError(f"slot {key} is not what the program planned")
+    return slot
+
+
+def _packed(words: Ring, width: int) -> NDArray[Any]:
+    if width == 8:
+        return np.ascontiguousarray(words)
+    out = np.empty(words.size * 5, np.uint8)
+    pack40(words.reshape(-1), out)
+    return out
+
+
+class Material:
+    """One section of a block of rows as an evaluator holds it, ready for the rounds."""
+
+    def __init__(self, plan: Plan, rows: Rows) -> None:
+        self.plan, self.rows = plan, rows
+        self.arrays: dict[SlotKey, Ring] = {}
+        self._bounds = {key: plan.slots[key].offsets(rows) for key in plan.keyed}
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the prepared arrays hold."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def part(self, key: SlotKey, start: int, stop: int) -> Ring:
+        """A slot's words for rows start … stop - 1, contiguous: [rows, words] or flat."""
+        array = self.arrays[key]
+        bounds = self._bounds.get(key)
+        if bounds is None:
+            return np.ascontiguousarray(array[start:stop])
+        return array[bounds[start] : bounds[stop]]
+
+
+def prepare(
+    role: int,
+    plan: Plan,
+    section: int,
+    rows: Rows,
+    stream: Stream,
+    dealt: bytes | memoryview,
+    weights: Weights,
+    negative_product: Callable[[Ring, Ring, Ring], None],
+) -> Material:
+    """An evaluator's work ahead of time: draw its streams, read the dealt material, and make κ - λ·m_W of each matrix.
+
+    `dealt` has been checked against ``plan.dealt_bytes`` (it is empty at the first evaluator).
+    `negative_product(x, w, out)` does ``out -= x @ w.T``.
+    """
+    material = Material(plan, rows)
+    tape = fixed_tape(stream, plan.tape_words[role - 1], section, rows)
+    data = np.frombuffer(dealt, np.uint8).copy()  # aligned and ours, whatever frame it came in
+    at_keyed = plan.dealt_words * 8 * rows.count
+    second = data[:at_keyed].view(np.int64).reshape(rows.count, plan.dealt_words) if role == 2 else None
+    for key, slot in plan.slots.items():
+        from_dealer = role == 2 and slot.kind is Kind.SHARE
+        if not slot.keyed:
+            words = slot.row_words()
+            if second is not None and from_dealer:
+                at = plan.dealt[key]
+                material.arrays[key] = _read_fixed(second, at, words, slot.width)
+            else:
+                at = plan.drawn[key][role - 1]
+                material.arrays[key] = tape[:, at : at + words]
+        elif from_dealer:
+            words = int(slot.offsets(rows)[-1])
+            material.arrays[key] = _read(data[at_keyed : at_keyed + words * slot.width], words, slot.width)
+            at_keyed += words * slot.width
+        else:
+            material.arrays[key] = keyed_run(stream, plan.keyed[key], slot, section, rows)
+    for product in plan.products:
+        out = np.ascontiguousarray(material.arrays[product.slot])
+        negative_product(np.ascontiguousarray(material.arrays[product.lam]), weights.masked(product.weight), out)
+        material.arrays[product.slot] = out
+    return material
+
+
+def _read(data: Bytes, words: int, width: int) -> Ring:
+    if width == 8:
+        return data.view(np.int64)
+    out = np.empty(words, np.int64)
+    unpack40(data, out)
+    return out
+
+
+def _read_fixed(second: Ring, at: int, words: int, width: int) -> Ring:
+    if width == 8:
+        return second[:, at : at + words]
+    rows = second.shape[0]
+    data = np.ascontiguousarray(second.view(np.uint8)[:, 8 * at : 8 * at + width * words])
+    return _read(data.reshape(-1), rows * words, width).reshape(rows, words)

@@ -1,0 +1,90 @@
+"""From an opening to a wire, with truncation for free (protocol, section 2).
+
+    m = c >> s,  λ = ρ >> s      (arithmetic shifts: stochastic rounding, within one unit in the last place)
+
+No round. Dealt: λ2 (8 bytes a word) where somebody needs the share, and two XOR-shared indicator bits a word, from
+which the evaluators compute their shares of the wrap alarm. The shift is wrong by 2^(64 - s) with probability
+|z| / 2^64: the model's wrap budget.
+"""
+
+import numpy as np
+
+from engine.gates.online import Clear, Evaluation, Gate
+from engine.gates.sides import Dealing
+from engine.ring.fixed import Real
+from engine.ring.words import mix, truncate_mask, truncate_opened
+from engine.wire import Mask, Opening, Rho, Wire
+
+
+def alarm_seed(section: int, gate: int) -> int:
+    """Seed of the public 16-bit masks of one array's wrap hits; each (row, element) has its own."""
+    return int(mix(np.int64(section << 20 | gate)))
+
+
+def deal(d: Dealing, z: Rho, bits: int, to: int, name: str, *, share: bool = True) -> Mask:
+    """λ = ρ >> (bits - to)."""
+    del name
+    if z.bits != 64:
+        raise ValueError("only a full opening can be truncated")
+    first = d.first("lam") if share else np.empty(0, np.int64)
+    a1, b1 = d.first("a"), d.first("b")
+    rho = np.ascontiguousarray(z.rho)
+    lam, second, a2, b2 = (
+        np.empty_like(rho),
+        np.empty_like(first),
+        np.empty_like(a1),
+        np.empty_like(b1),
+    )
+    truncate_mask(
+        rho.reshape(-1), d.rows.offsets(z.extent), bits - to, first.reshape(-1), a1.reshape(-1), b1.reshape(-1),
+        lam.reshape(-1), second.reshape(-1), a2.reshape(-1), b2.reshape(-1),
+    )  # fmt: skip
+    if share:
+        d.deal("lam", second)
+    d.deal("a", a2)
+    d.deal("b", b2)
+    return Mask(lam, z.extent)
+
+
+def evaluate(e: Evaluation, z: Opening, bits: int, to: int, name: str, *, share: bool = True) -> Wire:
+    """m = c >> (bits - to); adds this array's hits to the alarm."""
+    del name
+    if z.bits != 64:
+        raise ValueError("only a full opening can be truncated")
+    lam = e.share("lam", z.extent) if share else None
+    a, b = e.share("a", z.extent, bit=True), e.share("b", z.extent, bit=True)
+    c = np.ascontiguousarray(z.c)
+    m = np.empty_like(c)
+    e.alarm ^= truncate_opened(
+        c.reshape(-1), e.rows.offsets(z.extent), bits - to, a.reshape(-1), b.reshape(-1), e.rows.serials,
+        alarm_seed(e.section, e.gate), m.reshape(-1),
+    )  # fmt: skip
+    return Wire(m, lam if lam is None else lam.reshape(m.shape), z.extent, source=e.key("lam"))
+
+
+def clear(p: Clear, z: Real, bits: int, to: int, name: str, *, share: bool = True) -> Real:
+    """Z itself; its size counts towards the wrap budget."""
+    del to, share
+    p.observer.truncated(p.section, name, z, bits)
+    return z
+
+
+truncate = Gate("truncate", deal, evaluate, clear)
+
+
+def deal_local(d: Dealing, x: Mask, bits: int, to: int, name: str) -> Mask:
+    """A wire's own mask is an offset like any other; λ1 is fresh (with the old one, λ2' - λ2 would give away x)."""
+    if to >= bits:
+        return Mask(x.full().lam << np.int64(to - bits), x.extent)
+    return deal(d, Rho(x.full().lam, x.extent), bits, to, name)
+
+
+def evaluate_local(e: Evaluation, x: Wire, bits: int, to: int, name: str) -> Wire:
+    """A wire is an opening of itself, m = x + λ; towards more bits it is a product with a public integer, nothing dealt."""
+    if to >= bits:
+        up = np.int64(to - bits)
+        return Wire(x.full().m << up, x.share() << up, x.extent)
+    return evaluate(e, e.ready(x.full().m, x.extent), bits, to, name)
+
+
+rescale = Gate("rescale", deal_local, evaluate_local, clear)

@@ -1,0 +1,1 @@
+"""Models as programs over gates, and their public metadata."""

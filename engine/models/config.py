@@ -1,0 +1,114 @@
+"""A model's public metadata: shape, scales, exponents and look-up windows. Everything here is known to all parties.
+
+Its canonical JSON is part of the program digest that the three parties compare before any share moves.
+"""
+
+from hashlib import blake2b
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.functions.tables import WideWindow, Window
+
+PROGRAM_VERSION = 1  #: of the gate code: a change in what is dealt or sent changes it
+
+Small = Annotated[int, Field(ge=0, le=62)]
+
+
+class Frozen(BaseModel):
+    """Immutable, without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Scales(Frozen):
+    """Fraction bits (protocol, section 11)."""
+
+    activation: Small = 12
+    weight: Small = 16
+    residual: Small = 18
+    probability: Small = 20
+    mixture: Small = 16
+    reciprocal: Small = 17
+    rsqrt: Small = 13
+    rotary: Small = 14
+    power: Small = 10
+    narrow: Small = 34  #: q, k and scores are exact modulo 2^narrow
+
+    @property
+    def score(self) -> int:
+        """Scores: the product of two activations."""
+        return 2 * self.activation
+
+
+class Norm(Frozen):
+    """RMSNorm: t = x / 2^exponent has `rsqrt` bits, the look-up reads Σ t² at twice those (protocol, section 6)."""
+
+    exponent: int = Field(ge=-20, le=20)
+    window: WideWindow
+
+
+class Silu(Frozen):
+    """SiLU's look-up."""
+
+    window: Window
+    degree: int = Field(ge=1, le=5)
+
+
+class LayerSpec(Frozen):
+    """Windows of one decoder layer."""
+
+    attention_norm: Norm
+    mlp_norm: Norm
+    silu: Silu
+    level: int = Field(ge=-48, le=14)  #: the lowest tested level of the row maximum, in bins of 4 (log2 units)
+
+
+class ModelSpec(Frozen):
+    """Everything public about a shared model."""
+
+    name: str = Field(max_length=200)
+    vocab: int = Field(ge=2, le=1 << 20)
+    d_model: int = Field(ge=2, le=1 << 16)
+    layers: int = Field(ge=1, le=1 << 10)
+    heads: int = Field(ge=1, le=1 << 10)
+    kv_heads: int = Field(ge=1, le=1 << 10)
+    head_dim: int = Field(ge=2, le=1 << 10)
+    d_ffn: int = Field(ge=1, le=1 << 18)
+    rope_theta: float = Field(gt=1)
+    rms_eps: float = Field(gt=0, lt=1)
+    context: int = Field(ge=2, le=1 << 17)
+    prefix: tuple[int, ...] = Field(min_length=1, max_length=512)
+    eos: tuple[int, ...] = ()
+    scales: Scales = Scales()
+    levels: int = Field(default=16, ge=4, le=60, multiple_of=4)
+    score_bottom: int = -48  #: lowest of the 64 bins of 4 (log2 units) in which a score may lie
+    exp_bottom: int = -56  #: lowest of the 64 cells of 4 in which a score less the maximum may lie
+    final_norm: Norm
+    reciprocal: WideWindow
+    layer: tuple[LayerSpec, ...]
+    wrap_budget: float = Field(ge=0, lt=1)
+    reveal: str = "logits"  #: what the model's owner lets the user see
+
+    @property
+    def sections(self) -> int:
+        """Sections of the program: the embedding, each layer, the answer."""
+        return self.layers + 2
+
+    def tensors(self) -> dict[str, tuple[int, int]]:
+        """The program's matrices, [out, in], in the order in which a pack holds them."""
+        qkv = (self.heads + 2 * self.kv_heads) * self.head_dim
+        shapes = {"embed": (self.vocab, self.d_model)}
+        for layer in range(self.layers):
+            shapes[f"{layer}.qkv"] = (qkv, self.d_model)
+            shapes[f"{layer}.o"] = (self.d_model, self.heads * self.head_dim)
+            shapes[f"{layer}.gate"] = (self.d_ffn, self.d_model)
+            shapes[f"{layer}.up"] = (self.d_ffn, self.d_model)
+            shapes[f"{layer}.down"] = (self.d_model, self.d_ffn)
+        shapes["head"] = (self.vocab, self.d_model)
+        return shapes
+
+    def digest(self) -> str:
+        """The program digest: this metadata and the version of the gate code (hex)."""
+        text = f"trine program {PROGRAM_VERSION}\n{self.model_dump_json()}"
+        return blake2b(text.encode(), digest_size=32).hexdigest()

@@ -1,0 +1,81 @@
+"""The functions behind a program's look-up tables: exact for the reader in the clear, fitted integers for the evaluators."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from engine.functions.tables import WideWindow, fit, powers_of_two, rotate_ready, silu
+from engine.models.config import ModelSpec, Norm
+from engine.models.llama import score_windows
+from engine.ring.fixed import Real, Ring
+
+Function = Callable[[Real], Real]
+
+
+def _norms(spec: ModelSpec) -> dict[str, Norm]:
+    norms = {"final_norm": spec.final_norm}
+    for i, layer in enumerate(spec.layer):
+        norms[f"{i}.attention_norm"] = layer.attention_norm
+        norms[f"{i}.mlp_norm"] = layer.mlp_norm
+    return norms
+
+
+def functions(spec: ModelSpec) -> dict[str, Function]:
+    """Each table's function on real arguments (Σ x² for a norm)."""
+    out: dict[str, Function] = {"reciprocal": lambda x: 1.0 / x}
+
+    def inverse_rms(squares: Real) -> Real:
+        return np.asarray(1.0 / np.sqrt(squares / spec.d_model + spec.rms_eps))
+
+    out |= dict.fromkeys(_norms(spec), inverse_rms)
+    out |= {f"{i}.silu": silu for i in range(spec.layers)}
+    return out
+
+
+def _wide(f: Function, window: WideWindow, scale: int, out_bits: int) -> tuple[Ring, Ring]:
+    """(fine, coarse) tables of f above ``window.low`` (constant below); the coarse one is 0 below the switch, and its
+    last column says "below the switch".
+    """
+
+    def floored(x: Real) -> Real:
+        return f(np.maximum(x, window.low))
+
+    fine = fit(floored, window.fine, scale, window.degree, out_bits)
+    coarse = fit(floored, window.coarse, scale, window.degree, out_bits)
+    coarse[:, : window.switch] = 0
+    below = np.zeros((1, window.coarse.cells), np.int64)
+    below[0, : window.switch] = 1
+    return rotate_ready(fine), rotate_ready(np.concatenate([coarse, below]))
+
+
+def tables(spec: ModelSpec) -> dict[str, Ring]:
+    """Every look-up table as the evaluators read it; made once, when the model is shared, and stored in its packs
+    (two machines' libraries may round a table's last bit differently, and shares of different tables are noise).
+    """
+    b = spec.scales
+    out: dict[str, Ring] = {}
+    for name, norm in _norms(spec).items():
+        scaled = _scaled_rsqrt(spec, norm)
+        out[f"{name}.fine"], out[f"{name}.coarse"] = _wide(scaled, norm.window, 2 * b.rsqrt, b.rsqrt)
+    wide = _wide(lambda x: 1.0 / x, spec.reciprocal, b.probability, b.reciprocal)
+    out["reciprocal.fine"], out["reciprocal.coarse"] = wide
+    for i, layer in enumerate(spec.layer):
+        table = fit(silu, layer.silu.window, b.activation + b.weight, layer.silu.degree, b.activation)
+        out[f"{i}.silu"] = rotate_ready(table)
+    cells = score_windows(spec)[1]
+    exponents = b.probability + 4 * (cells.lowest + np.arange(cells.cells))
+    exact = np.where(exponents < 0, np.rint(np.exp2(np.minimum(exponents, 0.0))), 0).astype(np.int64)
+    shifted = np.int64(1) << np.clip(exponents, 0, 40).astype(np.int64)
+    out["exp"] = rotate_ready(np.where(exponents < 0, exact, shifted)[None, :])
+    out["pow.coarse"], out["pow.fine"] = powers_of_two()
+    return out
+
+
+def _scaled_rsqrt(spec: ModelSpec, norm: Norm) -> Function:
+    """Of Σ (x / 2^E)²: 2^E / rms(x)."""
+    unit = 4.0**norm.exponent
+
+    def f(squares: Real) -> Real:
+        return np.asarray(1.0 / np.sqrt(squares / spec.d_model + spec.rms_eps / unit))
+
+    return f

@@ -1,0 +1,96 @@
+"""The LLaMA decoder as one program over gates; the dealer, the evaluators and the reader in the clear all run it.
+
+Gates are issued so that those which do not depend on each other are pending together: they share a round. A layer takes
+24 rounds, the embedding 2, the last norm and the answer 5, whatever the context and the number of rows.
+"""
+
+from typing import Any
+
+from engine.functions.tables import Window
+from engine.gates.answer import answer
+from engine.gates.attention import mixture, remember, scores, sum_over_keys
+from engine.gates.embedding import embedding
+from engine.gates.exponential import exponential
+from engine.gates.lookup import lookup
+from engine.gates.matmul import matmul
+from engine.gates.maximum import below, maximum
+from engine.gates.product import multiply, sum_of_squares
+from engine.gates.rotary import Rotary, part_of, rotate
+from engine.gates.truncation import rescale, truncate
+from engine.gates.wide import lookup_wide
+from engine.models.config import ModelSpec, Norm
+from engine.wire import Extent
+
+
+def residual_extent(spec: ModelSpec) -> Extent:
+    """The residual's elements a row."""
+    return Extent(spec.d_model)
+
+
+def embed(p: Any, spec: ModelSpec, tokens: Any) -> Any:  # noqa: ANN401  the readers' types differ
+    """Residual of the rows, [rows, d_model]. 2 rounds."""
+    return embedding(p, tokens, spec.vocab, spec.d_model)
+
+
+def norm(p: Any, spec: ModelSpec, x: Any, own: Norm, table: str) -> Any:  # noqa: ANN401
+    """x / rms(x), at the activations' scale; the gain is folded into the matrices that read it. 4 rounds."""
+    b = spec.scales
+    t = rescale(p, x, b.residual, b.rsqrt - own.exponent, "norm")
+    squares = sum_of_squares(p, t)  # scale 2 * rsqrt of (x / 2^E)^2
+    r = lookup_wide(p, squares, table, own.window, b.rsqrt, b.power)
+    r = truncate(p, r, b.rsqrt + b.power, b.rsqrt, "rsqrt")
+    return truncate(p, multiply(p, t, r), 2 * b.rsqrt, b.activation, "norm")
+
+
+def attention(p: Any, spec: ModelSpec, layer: int, h: Any, angle: Rotary) -> Any:  # noqa: ANN401
+    """Heads of attention, [rows, heads * head_dim], at the activations' scale. 1 + 1 + 8 rounds."""
+    b, own = spec.scales, spec.layer[layer]
+    wide, small = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    qkv = matmul(p, h, f"{layer}.qkv", wide + 2 * small)
+    q = rotate(p, part_of(qkv, 0, wide), angle, b.narrow)
+    k = rotate(p, part_of(qkv, wide, wide + small), angle, b.narrow)
+    v = truncate(p, part_of(qkv, wide + small, wide + 2 * small), b.activation + b.weight, b.activation, "v")
+    remember(p, layer, k, v)
+    s = scores(p, layer, q, spec.heads)  # log2 units, modulo 2^narrow
+    bins, cells = score_windows(spec)
+    top = maximum(p, s, spec.heads, bins, own.level, spec.levels)
+    weights = exponential(p, below(p, s, top, spec.heads), cells, b.probability)
+    total = sum_over_keys(p, weights, spec.heads)
+    mixed = mixture(p, layer, weights, spec.heads)  # not yet normalised: shares the reciprocal's first round
+    r = lookup_wide(p, total, "reciprocal", spec.reciprocal, b.reciprocal, b.power)
+    r = truncate(p, r, b.reciprocal + b.power, b.reciprocal, "reciprocal")
+    mixed = truncate(p, mixed, b.probability + b.activation, b.mixture, "mixture")
+    return truncate(p, multiply(p, mixed, r), b.mixture + b.reciprocal, b.activation, "attention")
+
+
+def mlp(p: Any, spec: ModelSpec, layer: int, h: Any) -> Any:  # noqa: ANN401
+    """SwiGLU up to the product, [rows, d_ffn]. 1 + 2 + 1 rounds."""
+    b, own = spec.scales, spec.layer[layer].silu
+    gate = matmul(p, h, f"{layer}.gate", spec.d_ffn, low40=True)
+    up = matmul(p, h, f"{layer}.up", spec.d_ffn)
+    act = lookup(p, gate, f"{layer}.silu", own.window, own.degree, b.activation, b.power)
+    up = truncate(p, up, b.activation + b.weight, b.activation, "up")
+    act = truncate(p, act, b.activation + b.power, b.activation, "silu")
+    return truncate(p, multiply(p, act, up), 2 * b.activation, b.activation, "ffn")
+
+
+def decoder_layer(p: Any, spec: ModelSpec, layer: int, x: Any, angle: Rotary) -> Any:  # noqa: ANN401
+    """One layer: residual in, residual out. 24 rounds."""
+    b, own = spec.scales, spec.layer[layer]
+    h = norm(p, spec, x, own.attention_norm, f"{layer}.attention_norm")
+    o = matmul(p, attention(p, spec, layer, h, angle), f"{layer}.o", spec.d_model)
+    x = x + truncate(p, o, b.activation + b.weight, b.residual, "o")
+    h = norm(p, spec, x, own.mlp_norm, f"{layer}.mlp_norm")
+    down = matmul(p, mlp(p, spec, layer, h), f"{layer}.down", spec.d_model)
+    return x + truncate(p, down, b.activation + b.weight, b.residual, "down")
+
+
+def logits(p: Any, spec: ModelSpec, x: Any) -> Any:  # noqa: ANN401
+    """The last norm and the answer. 5 rounds."""
+    return answer(p, norm(p, spec, x, spec.final_norm, "final_norm"), spec.vocab)
+
+
+def score_windows(spec: ModelSpec) -> tuple[Window, Window]:
+    """(bins of the scores, cells of the exponential): 64 of 4 log2 units each."""
+    lo = spec.scales.score + 2
+    return Window(lo=lo, n=6, lowest=spec.score_bottom), Window(lo=lo, n=6, lowest=spec.exp_bottom)

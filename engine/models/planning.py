@@ -1,0 +1,82 @@
+"""The plans of a program's sections, recorded by running the evaluator's side over zero rows."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from engine.gates.online import Evaluation
+from engine.gates.plan import Plan
+from engine.gates.rotary import Rotary
+from engine.gates.sides import Cache
+from engine.models import llama
+from engine.models.config import ModelSpec
+from engine.ring.fixed import Ring
+from engine.wire import Rows, Wire
+
+
+class _Columns(dict[str, Ring]):
+    """Stands for the tables: a plan depends on their numbers of columns only."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__({name: np.empty((columns, 128), np.int64) for name, columns in table_columns(spec).items()})
+
+
+def table_columns(spec: ModelSpec) -> dict[str, int]:
+    """Each look-up table's number of columns."""
+    columns = {"exp": 1, "pow.coarse": 1, "pow.fine": 1}
+    wide = {"final_norm": spec.final_norm.window, "reciprocal": spec.reciprocal}
+    for i, layer in enumerate(spec.layer):
+        wide[f"{i}.attention_norm"] = layer.attention_norm.window
+        wide[f"{i}.mlp_norm"] = layer.mlp_norm.window
+        columns[f"{i}.silu"] = layer.silu.degree + 1
+    for name, window in wide.items():
+        columns[f"{name}.fine"] = window.degree + 1
+        columns[f"{name}.coarse"] = window.degree + 2
+    return columns
+
+
+class _Empty:
+    """Stands for an evaluator's pack while planning."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        tables = _Columns(spec)
+        tables["pow.coarse"] = tables["pow.fine"] = np.empty(2048, np.int64)
+        self.tables: Mapping[str, Ring] = tables
+        none = np.empty((spec.kv_heads, 0, spec.head_dim), np.int64)
+        self.keys = [Cache(none, none) for _ in range(spec.layers)]
+        self.values = [Cache(none, none) for _ in range(spec.layers)]
+
+    def online(self, weight: str) -> Ring:
+        """No matrix."""
+        del weight
+        return np.empty((0, 0), np.int64)
+
+    def masked(self, weight: str) -> Ring:
+        """No matrix."""
+        return self.online(weight)
+
+
+def _no_exchange(message: bytes) -> bytes:
+    raise RuntimeError(f"a plan exchanges nothing, not {len(message)} bytes")
+
+
+def plans(spec: ModelSpec) -> list[Plan]:
+    """One plan a section: the embedding, each layer, the answer. Compiles the evaluator's kernels as it goes."""
+    recorded = []
+    weights = _Empty(spec)
+    nothing = Rows(0, 0, 0)
+    residual = np.empty((0, spec.d_model), np.int64)
+    angle = Rotary(0, 0, spec.head_dim, spec.rope_theta, spec.scales.rotary)
+    for section in range(spec.sections):
+        plan = Plan()
+        e = Evaluation(1, weights, nothing, _no_exchange, plan)
+        e.enter(section, None)
+        x = Wire(residual, residual, llama.residual_extent(spec))
+        if section == 0:
+            llama.embed(e, spec, (np.empty(0, np.int64), residual))
+        elif section <= spec.layers:
+            llama.decoder_layer(e, spec, section - 1, x, angle)
+        else:
+            llama.logits(e, spec, x)
+        recorded.append(plan)
+    return recorded

@@ -1,0 +1,1 @@
+"""Who runs a program: the dealer, an evaluator, and the reader in the clear."""

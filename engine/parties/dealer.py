@@ -1,0 +1,263 @@
+"""The dealer: it draws every mask, deals ahead of time, and is the client (protocol, sections 1 and 7).
+
+Rule 1. A row's serial number is used once: ``next_row`` never goes back, whatever is rewound.
+Rule 2. What is dealt for a row depends on its position and on the masks of the rows before it, never on a token.
+Rule 3. A rewind empties the queue, because a queued row's masks belong to its position.
+
+``deal`` runs in one thread, everything else in another.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import InputError
+from engine.gates.answer import DROPPED, KEPT, LOGIT_BYTES
+from engine.gates.embedding import Online
+from engine.gates.plan import Plan
+from engine.gates.rotary import Rotary
+from engine.gates.sides import Dealing
+from engine.models import llama
+from engine.models.config import ModelSpec
+from engine.models.planning import plans
+from engine.parties.masks import ModelMasks
+from engine.prf import Label, Stream
+from engine.prf.streams import Record
+from engine.ring.fixed import Real, Ring, signed
+from engine.wire import Rows, Secret
+
+
+class Abandoned(Exception):
+    """The block that was being dealt belongs to a context that was rewound."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StepRequest(Secret):
+    """A step as the dealer asks for it: rows first_row … and, online, the tokens' index differences and κ2."""
+
+    first_row: int
+    first_position: int
+    answers: int  #: how many trailing rows are answered
+    deltas: NDArray[np.uint32]  #: [rows]
+    kappa2: Ring  #: [rows, d_model], for the second evaluator only
+
+
+@dataclass(slots=True, repr=False)
+class _Block(Secret):
+    rows: Rows
+    online: Online | None = None
+    logits: Ring | None = None  #: bits [16, 40) of ρ, [rows, vocab]
+    alarm: Ring | None = None
+    used: int = 0
+
+
+@dataclass(slots=True)
+class _Answers:
+    """The blocks whose answers may still come, by row."""
+
+    blocks: list[_Block] = field(default_factory=list)
+
+    def find(self, row: int) -> tuple[_Block, int]:
+        for block in self.blocks:
+            if block.rows.first <= row < block.rows.first + block.rows.count:
+                return block, row - block.rows.first
+        raise KeyError(f"row {row} was not asked for")
+
+
+class Dealer:
+    """The dealer's side of one session."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        seeds: tuple[bytes, bytes],
+        keys: tuple[bytes, bytes],
+        client_key: bytes,
+        *,
+        prefix: int,
+        context: int,
+        record: tuple[Record | None, Record | None] = (None, None),
+    ) -> None:
+        """`client_key` seeds what the dealer draws for itself (the embedding's random indices): no node knows it."""
+        self.spec = spec
+        self.sections = spec.sections
+        self.context = context
+        self.masks = ModelMasks(spec, seeds, prefix, context)
+        self.plans: list[Plan] = plans(spec)
+        self._streams = (Stream(keys[0], record[0]), Stream(keys[1], record[1]))
+        self._own = Stream(client_key)
+        self._prefix = prefix
+        self._changed = threading.Condition()
+        self._queue: deque[_Block] = deque()
+        self._answers = _Answers()
+        self._generation = 0
+        self.next_row = 1
+        self.dealt_position = prefix
+        self.position = prefix
+
+    @property
+    def queued_rows(self) -> int:
+        """Dealt rows (their first section at least) that no step has used."""
+        with self._changed:
+            return sum(b.rows.count - b.used for b in self._queue if b.online is not None)
+
+    def row_bytes(self, position: int) -> int:
+        """Bytes that are dealt to the second evaluator for a row at `position`."""
+        row = Rows(0, position, 1)
+        return sum(plan.dealt_bytes(row) for plan in self.plans)
+
+    def wait_rows(self, count: int, timeout: float) -> bool:
+        """Wait until `count` rows are queued; False when the time is over first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.queued_rows >= count, timeout)
+
+    def deal(self, count: int) -> Iterator[tuple[int, bytes]]:
+        """Deal the next `count` rows: yields (section, material for the second evaluator), section by section.
+
+        Raises:
+            Abandoned: a rewind happened meanwhile.
+            ValueError: the rows would leave the context.
+        """
+        with self._changed:
+            if not 1 <= count <= self.context - self.dealt_position:
+                raise ValueError("the rows to deal leave the context")
+            rows = Rows(self.next_row, self.dealt_position, count)
+            self.next_row += count
+            self.dealt_position += count
+            generation = self._generation
+            block = _Block(rows)
+            self._queue.append(block)
+        return self._dealt(block, rows, generation)
+
+    def _dealt(self, block: _Block, rows: Rows, generation: int) -> Iterator[tuple[int, bytes]]:
+        spec = self.spec
+        angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
+        x = None
+        for section in range(spec.sections):
+            self._check(generation)
+            d = Dealing(self.plans[section], section, rows, self._streams, self.masks)
+            if section == 0:
+                x, online = llama.embed(d, spec, self._indices(rows))
+                with self._changed:
+                    block.online = online
+            elif section <= spec.layers:
+                x = llama.decoder_layer(d, spec, section - 1, x, angle)
+            else:
+                logits, alarm = llama.logits(d, spec, x)
+                with self._changed:
+                    block.logits, block.alarm = logits.astype(np.int32), alarm
+            self._check(generation)
+            with self._changed:
+                self._changed.notify_all()
+            yield section, d.material()
+
+    def _check(self, generation: int) -> None:
+        with self._changed:
+            if self._generation != generation:
+                raise Abandoned("the block being dealt was rewound")
+
+    def _indices(self, rows: Rows) -> Ring:
+        """The rows' random table indices: 64 random bits modulo the vocabulary (bias below 2^-44)."""
+        words = np.concatenate([self._own.words(1, Label.CLIENT, rows.first + r, 0, 0) for r in range(rows.count)])
+        return (words.view(np.uint64) % np.uint64(self.spec.vocab)).astype(np.int64)
+
+    def request(self, tokens: Sequence[int], answers: int = 1) -> StepRequest:
+        """Use the next ``len(tokens)`` queued rows for these tokens.
+
+        Raises:
+            InputError: no tokens, an unknown token, more tokens than the context holds.
+            ValueError: fewer rows are queued.
+        """
+        ids = np.asarray(list(tokens), np.int64)
+        self._check_tokens(ids)
+        with self._changed:
+            used = self._take(ids.size)
+        first = used[0][0].rows.first + used[0][1]
+        deltas, kappas = [], []
+        at = 0
+        for block, start, stop in used:
+            if block.online is None:
+                raise ValueError("a queued row was not dealt")
+            part = ids[at : at + stop - start]
+            at += part.size
+            deltas.append((part - block.online.index[start:stop]) % self.spec.vocab)
+            lam = np.stack([self.masks.embedding_row(int(t)) for t in part])
+            kappas.append(block.online.base[start:stop] - lam)
+        request = StepRequest(
+            first,
+            self.position,
+            answers,
+            np.concatenate(deltas).astype(np.uint32),
+            np.concatenate(kappas),
+        )
+        self.position += ids.size
+        return request
+
+    def _check_tokens(self, ids: Ring) -> None:
+        if not ids.size:
+            raise InputError("There is nothing to send: the prompt has no tokens.")
+        unknown = ids[(ids < 0) | (ids >= self.spec.vocab)]
+        if unknown.size:
+            raise InputError(f"Token {int(unknown[0])} is not in the model's vocabulary of {self.spec.vocab}.")
+        if self.position + ids.size > self.context:
+            raise InputError(
+                f"The conversation needs {self.position + ids.size} tokens and the context holds {self.context}: "
+                "shorten it or start a new chat."
+            )
+
+    def _take(self, count: int) -> list[tuple[_Block, int, int]]:
+        used: list[tuple[_Block, int, int]] = []
+        for block in self._queue:
+            if not count or block.online is None:
+                break
+            take = min(count, block.rows.count - block.used)
+            if take:
+                used.append((block, block.used, block.used + take))
+                count -= take
+        if count:
+            raise ValueError(f"{count} rows too few are queued")
+        for block, _, stop in used:
+            block.used = stop
+        self._answers = _Answers([block for block, _, _ in used])
+        while self._queue and self._queue[0].used == self._queue[0].rows.count:
+            self._queue.popleft()
+        return used
+
+    def logits(self, row: int, answer: bytes | memoryview, timeout: float = 60.0) -> Real:
+        """The logits of `row` from the forwarded 3 bytes a logit, float64 [vocab] (12 fraction bits)."""
+        rho, _ = self._answer(row, timeout)
+        data = np.frombuffer(answer, np.uint8).astype(np.int64).reshape(self.spec.vocab, LOGIT_BYTES)
+        c = data[:, 0] | data[:, 1] << 8 | data[:, 2] << 16
+        b = self.spec.scales
+        return signed(c - rho, KEPT) * 2.0 ** (DROPPED - b.activation - b.weight)
+
+    def wrapped(self, row: int, word: int, timeout: float = 60.0) -> bool:
+        """Whether a truncation of the step that ended with `row` wrapped: its text is not to be used, the step is redone."""
+        return self._answer(row, timeout)[1] != word
+
+    def _answer(self, row: int, timeout: float) -> tuple[Ring, int]:
+        block, index = self._answers.find(row)
+        with self._changed:
+            if not self._changed.wait_for(lambda: block.alarm is not None, timeout):
+                raise TimeoutError("the answer's masks were not dealt in time")
+            if block.logits is None or block.alarm is None:
+                raise ValueError("the answer's masks were not dealt")
+            return block.logits[index].astype(np.int64), int(block.alarm[index])
+
+    def rewind(self, position: int) -> None:
+        """Cut the context to `position` (prefix included); every queued row is discarded.
+
+        Raises:
+            ValueError: the position is not within the context.
+        """
+        with self._changed:
+            if not self._prefix <= position <= self.position:
+                raise ValueError("a rewind goes back, not before the public prefix")
+            self._generation += 1
+            self._queue.clear()
+            self.position = self.dealt_position = position
+            self._changed.notify_all()

@@ -1,0 +1,262 @@
+"""An evaluator: it runs the program on masked values, a message a round with its peer (protocol, section 2).
+
+Rule 1. A row is used once: a step on rows that were used or discarded is refused (``ValueError``), before a round.
+Rule 2. Material is prepared ahead of time, section by section; a step waits for what it needs.
+Rule 3. A step that does not end (stopped, a lost peer) leaves the context where it was; its rows are spent.
+
+``prepare`` runs in one thread, ``step`` in another.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engine.errors import SessionStopped
+from engine.gates.online import Evaluation, Exchange
+from engine.gates.plan import Plan
+from engine.gates.rotary import Rotary
+from engine.gates.sides import Cache, Material, prepare
+from engine.models import llama
+from engine.models.planning import plans
+from engine.parties.dealer import StepRequest
+from engine.parties.pack import NodePack
+from engine.prf import Stream
+from engine.prf.streams import Record
+from engine.ring.fixed import Ring
+from engine.ring.linear import subtract_product
+from engine.wire import Rows, Secret, Wire
+
+PASS_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StepAnswer(Secret):
+    """What a step gives the dealer: the opened alarm word, 3 bytes a logit of each answered row, and its rounds."""
+
+    alarm: int
+    logits: bytes
+    rounds: int
+
+
+@dataclass(slots=True, repr=False)
+class _Block(Secret):
+    rows: Rows
+    sections: list[Material | None]
+    used: int = 0
+
+
+@dataclass(slots=True, repr=False)
+class _Context(Secret):
+    """What the program asks an evaluator for: matrices, tables, and the cache of keys and values."""
+
+    pack: NodePack
+    keys: list[Cache]
+    values: list[Cache]
+    tables: dict[str, Ring] = field(default_factory=dict)
+
+    def online(self, weight: str) -> Ring:
+        return self.pack.online[weight]
+
+    def masked(self, weight: str) -> Ring:
+        return self.pack.masked[weight]
+
+
+class Evaluator:
+    """One evaluator's side of one session."""
+
+    def __init__(self, pack: NodePack, key: bytes, *, prefix: int, context: int, record: Record | None = None) -> None:
+        self.spec, self.role = pack.spec, pack.role
+        self.sections = self.spec.sections
+        self.position = prefix
+        self.plans: list[Plan] = plans(self.spec)
+        self._stream = Stream(key, record)
+        self._state = _Context(pack, [], [], pack.tables)
+        self._prefix(pack, prefix, context)
+        self._changed = threading.Condition()
+        self._blocks: list[_Block] = []
+        self._last_row = 0
+        self._closed = False
+
+    def _prefix(self, pack: NodePack, prefix: int, context: int) -> None:
+        """Caches with room for the context; the public prefix's keys and values come from the pack."""
+        spec = self.spec
+        shape = (spec.kv_heads, context, spec.head_dim)
+        for layer in range(spec.layers):
+            for which, caches in ((0, self._state.keys), (1, self._state.values)):
+                cache = Cache(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+                masked, online = pack.prefix(layer, which)
+                cache.masked[:, :prefix] = masked[:, :prefix]
+                cache.online[:, :prefix] = online[:, :prefix]
+                caches.append(cache)
+
+    @property
+    def queued_rows(self) -> int:
+        """Announced rows that no step has used."""
+        with self._changed:
+            return sum(block.rows.count - block.used for block in self._blocks)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Memory of the prepared sections."""
+        with self._changed:
+            return sum(m.nbytes for block in self._blocks for m in block.sections if m is not None)
+
+    def announce(self, first_row: int, count: int, first_position: int) -> None:
+        """A block of rows is being dealt; serial numbers only grow."""
+        with self._changed:
+            if first_row <= self._last_row or count < 1:
+                raise ValueError("announced rows must be new")
+            self._last_row = first_row + count - 1
+            self._blocks.append(_Block(Rows(first_row, first_position, count), [None] * self.sections))
+
+    def section_bytes(self, first_row: int, section: int) -> int:
+        """Exact length of a section's material; 0 at the first evaluator."""
+        block = self._find(first_row)
+        if block is None:
+            raise ValueError("no such block was announced")
+        return self.plans[section].dealt_bytes(block.rows) if self.role == 2 else 0
+
+    def prepare(self, first_row: int, section: int, material: bytes | memoryview) -> None:
+        """Prepare one section of a block, in order; a block that was discarded meanwhile is passed over.
+
+        Raises:
+            ValueError: the material has not the section's exact length.
+        """
+        block = self._find(first_row)
+        if block is None:
+            return
+        if len(material) != self.section_bytes(first_row, section):
+            raise ValueError("the dealt material has not the exact length of its section")
+        made = prepare(
+            self.role,
+            self.plans[section],
+            section,
+            block.rows,
+            self._stream,
+            material,
+            self._state,
+            subtract_product,
+        )
+        with self._changed:
+            block.sections[section] = made
+            self._changed.notify_all()
+
+    def _find(self, first_row: int) -> _Block | None:
+        with self._changed:
+            return next((block for block in self._blocks if block.rows.first == first_row), None)
+
+    def step(self, step: StepRequest, exchange: Exchange, progress: Callable[[int, int], None]) -> StepAnswer:
+        """Compute the step's rows, passes of up to 64 rows; ``progress(rows done, section)`` before each section.
+
+        Rounds: 2 + 24 a layer a pass, and 5 once for the answered rows' pass.
+
+        Raises:
+            ValueError: the rows are not the next unused ones, or the position is not the context's length.
+            SessionStopped: ``close`` was called while it waited.
+        """
+        count = len(step.deltas)
+        passes = self._take(step, count)
+        e = Evaluation(self.role, self._state, Rows(0, 0, 0), exchange)
+        parts: list[bytes] = []
+        alarm = done = 0
+        for block, start, stop in passes:
+            here = slice(done, done + stop - start)
+            tokens = (
+                step.deltas[here].astype(np.int64),
+                step.kappa2[here] if self.role == 2 else step.kappa2,
+            )
+            last = step.answers - (count - here.stop)  # trailing rows of this pass that are answered
+            part = self._pass(
+                e,
+                block,
+                (start, stop),
+                tokens,
+                min(last, stop - start),
+                lambda s, d=done: progress(d, s),
+            )
+            if part is not None:
+                parts.append(part[0])
+                alarm = part[1]
+            done = here.stop
+        self.position += count
+        self._free()
+        return StepAnswer(alarm, b"".join(parts), e.rounds)
+
+    def _pass(
+        self,
+        e: Evaluation,
+        block: _Block,
+        bounds: tuple[int, int],
+        tokens: tuple[Ring, Ring],
+        answered: int,
+        progress: Callable[[int], None],
+    ) -> tuple[bytes, int] | None:
+        spec = self.spec
+        start, stop = bounds
+        rows = block.rows.part(start, stop)
+        angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
+        progress(0)
+        e.enter(0, self._material(block, 0), start, stop)
+        x: Wire = llama.embed(e, spec, tokens)
+        for layer in range(spec.layers):
+            progress(layer + 1)
+            e.enter(layer + 1, self._material(block, layer + 1), start, stop)
+            x = llama.decoder_layer(e, spec, layer, x, angle)
+        if answered <= 0:
+            return None
+        progress(spec.layers + 1)
+        e.enter(spec.layers + 1, self._material(block, spec.layers + 1), stop - answered, stop)
+        x = Wire(
+            np.ascontiguousarray(x.m[-answered:]),
+            np.ascontiguousarray(x.share()[-answered:]),
+            x.extent,
+        )
+        result: tuple[bytes, int] = llama.logits(e, spec, x)
+        return result
+
+    def _take(self, step: StepRequest, count: int) -> list[tuple[_Block, int, int]]:
+        """Mark the step's rows as used and cut them into passes that lie within one block."""
+        with self._changed:
+            waiting = [block for block in self._blocks if block.used < block.rows.count]
+            if count < 1 or not waiting or step.first_row != waiting[0].rows.first + waiting[0].used:
+                raise ValueError("a step must use the next rows that were dealt and not used")
+            if step.first_position != self.position or not 1 <= step.answers <= count:
+                raise ValueError("a step must start where the context ends")
+            if sum(block.rows.count - block.used for block in waiting) < count:
+                raise ValueError("a step needs more rows than were dealt")
+            passes = []
+            for block in waiting:
+                while count and block.used < block.rows.count:
+                    take = min(count, PASS_ROWS, block.rows.count - block.used)
+                    passes.append((block, block.used, block.used + take))
+                    block.used += take
+                    count -= take
+            return passes
+
+    def _material(self, block: _Block, section: int) -> Material:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or block.sections[section] is not None)
+            made = block.sections[section]
+            if made is None:
+                raise SessionStopped
+            return made
+
+    def _free(self) -> None:
+        with self._changed:
+            self._blocks = [block for block in self._blocks if block.used < block.rows.count]
+
+    def rewind(self, position: int) -> None:
+        """Cut the context to `position` tokens; every queued row is discarded, its number never accepted again."""
+        with self._changed:
+            if position > self.position:
+                raise ValueError("a rewind goes back")
+            self._blocks = []
+            self.position = position
+
+    def close(self) -> None:
+        """Wake a step that waits for material."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,70 @@
+"""The model's masks, drawn from the two model seeds: never stored, read where they are needed."""
+
+import numpy as np
+
+from engine.models.config import ModelSpec
+from engine.prf import Label, Stream
+from engine.ring.fixed import Ring
+from engine.ring.linear import add_into, multiply_into
+
+TILE_WORDS = 1 << 16  #: of a matrix's mask at a time: two streams of it stay in a core's cache
+
+
+class SeedStream:
+    """The masks that one model seed gives."""
+
+    def __init__(self, seed: bytes, spec: ModelSpec) -> None:
+        self._stream = Stream(seed)
+        self._index = {name: i for i, name in enumerate(spec.tensors())}
+
+    def fill(self, weight: str, out: Ring, start: int = 0) -> None:
+        """The mask words of a tensor (row-major) from word `start` (even) on."""
+        self._stream.fill(out, Label.WEIGHT, 0, self._index[weight], 0, 8 * start)
+
+    def prefix(self, layer: int, which: int, shape: tuple[int, ...]) -> Ring:
+        """The mask of the public prefix's keys (which = 0) or values (1), [kv_heads, tokens, head_dim]."""
+        return self._stream.words(int(np.prod(shape)), Label.PREFIX, 0, layer, which).reshape(shape)
+
+
+class ModelMasks:
+    """Λ_W = λ_W1 + λ_W2 for the dealer, and its caches of λ_K and λ_V, [kv_heads, context, head_dim] a layer."""
+
+    def __init__(self, spec: ModelSpec, seeds: tuple[bytes, bytes], prefix: int, context: int) -> None:
+        self.spec = spec
+        self._one, self._two = SeedStream(seeds[0], spec), SeedStream(seeds[1], spec)
+        shape = (spec.kv_heads, context, spec.head_dim)
+        self.keys = [np.zeros(shape, np.int64) for _ in range(spec.layers)]
+        self.values = [np.zeros(shape, np.int64) for _ in range(spec.layers)]
+        whole = (spec.kv_heads, len(spec.prefix), spec.head_dim)
+        for layer in range(spec.layers):
+            for which, cache in ((0, self.keys[layer]), (1, self.values[layer])):
+                mask = self._one.prefix(layer, which, whole) + self._two.prefix(layer, which, whole)
+                cache[:, :prefix] = mask[:, :prefix]
+
+    def matmul(self, x: Ring, weight: str) -> Ring:
+        """``x @ Λ_W.T`` for x [rows, in], the mask drawn tile by tile."""
+        outer, inner = self.spec.tensors()[weight]
+        step = max(4, TILE_WORDS // inner // 4 * 4)
+        out = np.empty((x.shape[0], outer), np.int64)
+        x = np.ascontiguousarray(x)
+        one, two = np.empty(step * inner, np.int64), np.empty(step * inner, np.int64)
+        for start in range(0, outer, step):
+            count = min(step, outer - start)
+            a, b = one[: count * inner], two[: count * inner]
+            self._one.fill(weight, a, start * inner)
+            self._two.fill(weight, b, start * inner)
+            add_into(a, b, a)
+            part = np.zeros((x.shape[0], count), np.int64)
+            multiply_into(x, a.reshape(count, inner), part)
+            out[:, start : start + count] = part
+        return out
+
+    def embedding_row(self, token: int) -> Ring:
+        """Λ_E of one token, [d_model]."""
+        d = self.spec.d_model
+        start = token * d
+        odd = start % 2
+        one, two = np.empty(d + odd, np.int64), np.empty(d + odd, np.int64)
+        self._one.fill("embed", one, start - odd)
+        self._two.fill("embed", two, start - odd)
+        return (one + two)[odd:]

@@ -1,0 +1,86 @@
+"""AES-256 in counter mode, read at addresses that are functions of (label, row, section, slot).
+
+Rule 1. A counter is never a cursor: it is computed from what is being masked (row serial number, section of the
+        program, slot of the section, element), so a retry cannot rewind it onto something else.
+Rule 2. Two addresses never overlap: the address fills the upper 88 bits of the 128-bit counter block and
+        the block index within it the lower 40.
+Rule 3. A stream never shows its key: no repr, no pickling.
+
+The keys come from ``engine.session.keys`` (a session's k1, k2) or from the model seeds of a pack (w1, w2).
+"""
+
+import threading
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NoReturn
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+BLOCK = 16
+_CHUNK = 1 << 18
+_ZEROS = memoryview(bytes(_CHUNK))
+_WORD = 8
+
+
+class Label(IntEnum):
+    """What a stream range is for; part of every counter."""
+
+    FIXED = 1  #: a row's slots of constant size, one range a section
+    KEYED = 2  #: a row's slots that grow with its number of keys, one range a slot
+    WEIGHT = 3  #: a model tensor's mask
+    PREFIX = 4  #: the mask of the public prefix's keys and values
+    CLIENT = 5  #: what the dealer draws for itself (indices of the embedding)
+
+
+Record = Callable[[int, int, int, int, int, int], None]
+
+
+class Stream:
+    """One key's stream. Thread-safe; `record` (tests) sees each range as (label, row, section, slot, start, stop)."""
+
+    __slots__ = ("_encryptor", "_lock", "_record")
+
+    def __init__(self, key: bytes, record: Record | None = None) -> None:
+        if len(key) != 32:
+            raise ValueError("a stream's key has 32 bytes")
+        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(BLOCK))).encryptor()
+        self._lock = threading.Lock()
+        self._record = record
+
+    def __repr__(self) -> str:
+        return "Stream(…)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a stream is secret and is never pickled")
+
+    def fill(self, out: NDArray[Any], label: Label, row: int, section: int, slot: int, start: int = 0) -> None:
+        """Fill the C-contiguous `out` with the stream's bytes from byte `start` (a multiple of 16) of an address.
+
+        Raises:
+            ValueError: the address does not fit its fields, or `start` is not on a block.
+        """
+        block, odd = divmod(start, BLOCK)
+        if odd or not (0 <= row < 1 << 48 and 0 <= section < 1 << 16 and 0 <= slot < 1 << 16):
+            raise ValueError("a stream address does not fit its fields")
+        target = memoryview(out.reshape(-1).view(np.uint8))
+        if block + -(-len(target) // BLOCK) > 1 << 40:
+            raise ValueError("a stream range leaves its address")
+        if not target:
+            return
+        if self._record is not None:
+            self._record(int(label), row, section, slot, start, start + len(target))
+        head = (int(label) << 80) | (slot << 64) | (section << 48) | row
+        counter = (head << 40) | block
+        with self._lock:
+            self._encryptor.reset_nonce(counter.to_bytes(BLOCK, "big"))
+            for at in range(0, len(target), _CHUNK):
+                part = target[at : at + _CHUNK]
+                self._encryptor.update_into(_ZEROS[: len(part)], part)
+
+    def words(self, count: int, label: Label, row: int, section: int, slot: int, start: int = 0) -> NDArray[np.int64]:
+        """`count` fresh words of an address, from word `start` on (any multiple of 2)."""
+        out = np.empty(count, np.int64)
+        self.fill(out, label, row, section, slot, start * _WORD)
+        return out

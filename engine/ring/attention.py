@@ -1,0 +1,116 @@
+"""Kernels of attention: rows see different numbers of keys, so scores lie flat as [row][head][key].
+
+Rows r has ``keys[r]`` keys; ``starts[r]`` = sum of the keys of the rows before it. Caches are [kv_head, capacity, head_dim].
+"""
+
+import numpy as np
+
+from engine.ring.fixed import Ring
+from engine.ring.jit import kernel
+from engine.ring.words import mix
+
+
+@kernel
+def scores(q: Ring, cache: Ring, keys: Ring, starts: Ring, out: Ring) -> None:
+    """``out[r, h, j] += q[r, h] . cache[h // group, j]``; q [rows, heads, head_dim]."""
+    rows, heads, dim = q.shape
+    group = heads // cache.shape[0]
+    for r in range(rows):
+        n = keys[r]
+        for h in range(heads):
+            at = heads * starts[r] + h * n
+            g = h // group
+            for j in range(n):
+                total = np.int64(0)
+                for i in range(dim):
+                    total += q[r, h, i] * cache[g, j, i]
+                out[at + j] += total
+
+
+@kernel
+def mixture(p: Ring, cache: Ring, keys: Ring, starts: Ring, out: Ring) -> None:
+    """``out[r, h] += sum_j p[r, h, j] * cache[h // group, j]``; out [rows, heads, head_dim]."""
+    rows, heads, dim = out.shape
+    group = heads // cache.shape[0]
+    for r in range(rows):
+        n = keys[r]
+        for h in range(heads):
+            at = heads * starts[r] + h * n
+            g = h // group
+            for j in range(n):
+                weight = p[at + j]
+                for i in range(dim):
+                    out[r, h, i] += weight * cache[g, j, i]
+
+
+@kernel
+def sum_keys(p: Ring, keys: Ring, starts: Ring, out: Ring) -> None:
+    """``out[r, h] = sum_j p[r, h, j]``."""
+    rows, heads = out.shape
+    for r in range(rows):
+        for h in range(heads):
+            at = heads * starts[r] + h * keys[r]
+            total = np.int64(0)
+            for j in range(keys[r]):
+                total += p[at + j]
+            out[r, h] = total
+
+
+@kernel
+def minus_row(x: Ring, m: Ring, keys: Ring, starts: Ring, out: Ring) -> None:
+    """``out[r, h, j] = x[r, h, j] - m[r, h]``."""
+    rows, heads = m.shape
+    for r in range(rows):
+        for h in range(heads):
+            at = heads * starts[r] + h * keys[r]
+            for j in range(at, at + keys[r]):
+                out[j] = x[j] - m[r, h]
+
+
+@kernel
+def level_hashes(
+    c: Ring,
+    bits: Ring,
+    lo: int,
+    bottom: int,
+    level: int,
+    rows: Ring,
+    keys: Ring,
+    starts: Ring,
+    seed: int,
+    out: Ring,
+) -> None:
+    """A share of the 10-bit hash of {keys j : bin(s_j) >= b} for each tested level b = level … level + levels - 1.
+
+    c, bits [row][head][key]: the scores' opening and the one-hot share of its 64 bins, read in place:
+    ``e_j[b] = u_j[(c_bin - bottom - b) mod 64]``. Each (row, key, level) has a public random word of 10 bits;
+    out[r, h, b] is the XOR of those of the keys at or above b. A non-empty set hashes to 0 with probability 2^-10,
+    independently for each row and level (protocol, section 5; docs/protocol-notes.md says why the row is in it).
+    """
+    heads, levels = out.shape[1], out.shape[2]
+    triples = (levels + 5) // 6
+    for r in range(rows.size):
+        n = keys[r]
+        base = mix(seed ^ mix(rows[r]))
+        for h in range(heads):
+            for b in range(levels):
+                out[r, h, b] = 0
+        for j in range(n):
+            for t in range(triples):
+                word = mix(base + j * triples + t)
+                last = min(6, levels - 6 * t)
+                for h in range(heads):
+                    at = heads * starts[r] + h * n + j
+                    turn = np.uint64(((c[at] >> lo) - bottom + 1) & 63)
+                    u = np.uint64(bits[at])
+                    y = (u >> turn) | (u << ((np.uint64(64) - turn) & np.uint64(63)))
+                    y ^= y << np.uint64(1)
+                    y ^= y << np.uint64(2)
+                    y ^= y << np.uint64(4)
+                    y ^= y << np.uint64(8)
+                    y ^= y << np.uint64(16)
+                    y ^= y << np.uint64(32)
+                    for k in range(last):
+                        b = 6 * t + k
+                        inside = np.int64((y >> np.uint64(63 - (level - bottom) - b)) & np.uint64(1))
+                        out[r, h, b] ^= -inside & ((word >> np.int64(10 * k)) & np.int64(1023))

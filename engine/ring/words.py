@@ -1,0 +1,151 @@
+"""Element kernels: truncation with its wrap alarm, masks for alarms, packing of 40-bit and 10-bit words.
+
+An array that a gate handles has one run of elements a row; `offsets` [rows + 1] are the runs' bounds in the flat
+array. Bits are packed into words, 64 a word, each row's run beginning a new word.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.ring.fixed import Ring
+from engine.ring.jit import kernel
+
+Bytes = NDArray[np.uint8]
+
+
+@kernel
+def mix(x: np.int64) -> np.int64:
+    """Public pseudo-randomness (the finaliser of SplitMix64): no secret depends on it."""
+    z = np.uint64(x) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x632BE59BD9B4E019)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.int64(z ^ (z >> np.uint64(31)))
+
+
+@kernel
+def truncate_mask(
+    rho: Ring,
+    offsets: Ring,
+    shift: int,
+    first: Ring,
+    a1: Ring,
+    b1: Ring,
+    lam: Ring,
+    second: Ring,
+    a2: Ring,
+    b2: Ring,
+) -> None:
+    """The dealer's side: ``lam = rho >> shift``, ``second = lam - first``, and the XOR shares a2, b2 of the alarm's
+    indicator bits [top two bits of rho are 01] and [... are 10], given the first evaluator's shares a1, b1.
+    `first` and `second` may be empty: then no share of lam is dealt.
+    """
+    share = first.size > 0
+    word = 0
+    for r in range(offsets.size - 1):
+        start, stop = offsets[r], offsets[r + 1]
+        i = start
+        while i < stop:
+            a = np.uint64(0)
+            b = np.uint64(0)
+            end = min(i + 64, stop)
+            for j in range(i, end):
+                top = (rho[j] >> np.int64(62)) & np.int64(3)
+                bit = np.uint64(j - i)
+                a |= np.uint64(top == 1) << bit
+                b |= np.uint64(top == 2) << bit
+            a2[word] = a1[word] ^ np.int64(a)
+            b2[word] = b1[word] ^ np.int64(b)
+            word += 1
+            i = end
+        for j in range(start, stop):
+            lam[j] = rho[j] >> shift
+        if share:
+            for j in range(start, stop):
+                second[j] = lam[j] - first[j]
+
+
+@kernel
+def truncate_opened(c: Ring, offsets: Ring, shift: int, a: Ring, b: Ring, rows: Ring, seed: int, m: Ring) -> int:
+    """An evaluator's side: ``m = c >> shift``; returns its share of the alarm word of this array.
+
+    A wrap happened exactly when the top two bits of (rho, c) are (01, 10) or (10, 01), for |z| < 2^62.
+    Each hit carries a public 16-bit mask of its own, drawn from (seed, row, element).
+    """
+    alarm = np.int64(0)
+    word = 0
+    for r in range(offsets.size - 1):
+        start, stop = offsets[r], offsets[r + 1]
+        base = mix(seed ^ mix(rows[r]))
+        for j in range(start, stop):
+            m[j] = c[j] >> shift
+        i = start
+        while i < stop:
+            aw, bw = a[word], b[word]
+            word += 1
+            end = min(i + 64, stop)
+            for j in range(i, end):
+                top = (c[j] >> np.int64(62)) & np.int64(3)
+                bit = np.int64(j - i)
+                hit = (np.int64(top == 2) & (aw >> bit)) ^ (np.int64(top == 1) & (bw >> bit))
+                alarm ^= -(hit & np.int64(1)) & mix(base + (j - start))
+            i = end
+    return alarm & np.int64(0xFFFF)
+
+
+@kernel
+def pack40(words: Ring, out: Bytes) -> None:
+    """The low 40 bits of each word as 5 little-endian bytes."""
+    for i in range(words.size):
+        w = words[i]
+        k = 5 * i
+        out[k] = np.uint8(w & 255)
+        out[k + 1] = np.uint8((w >> 8) & 255)
+        out[k + 2] = np.uint8((w >> 16) & 255)
+        out[k + 3] = np.uint8((w >> 24) & 255)
+        out[k + 4] = np.uint8((w >> 32) & 255)
+
+
+@kernel
+def unpack40(data: Bytes, out: Ring) -> None:
+    """5 little-endian bytes a word, zero-extended."""
+    for i in range(out.size):
+        k = 5 * i
+        out[i] = (
+            np.int64(data[k])
+            | (np.int64(data[k + 1]) << 8)
+            | (np.int64(data[k + 2]) << 16)
+            | (np.int64(data[k + 3]) << 24)
+            | (np.int64(data[k + 4]) << 32)
+        )
+
+
+@kernel
+def pack24(words: Ring, out: Bytes) -> None:
+    """Bits [16, 40) of each word as 3 little-endian bytes: an answer's logits (protocol, section 7)."""
+    for i in range(words.size):
+        w = words[i]
+        out[3 * i] = np.uint8((w >> 16) & 255)
+        out[3 * i + 1] = np.uint8((w >> 24) & 255)
+        out[3 * i + 2] = np.uint8((w >> 32) & 255)
+
+
+@kernel
+def pack10(words: Ring, out: Bytes) -> None:
+    """The low 10 bits of each word, four words in 5 bytes; ``words.size`` is a multiple of 4."""
+    for i in range(words.size // 4):
+        v = np.int64(0)
+        for j in range(4):
+            v |= (words[4 * i + j] & np.int64(1023)) << np.int64(10 * j)
+        for j in range(5):
+            out[5 * i + j] = np.uint8((v >> np.int64(8 * j)) & 255)
+
+
+@kernel
+def unpack10(data: Bytes, out: Ring) -> None:
+    """The inverse of ``pack10``."""
+    for i in range(out.size // 4):
+        v = np.int64(0)
+        for j in range(5):
+            v |= np.int64(data[5 * i + j]) << np.int64(8 * j)
+        for j in range(4):
+            out[4 * i + j] = (v >> np.int64(10 * j)) & np.int64(1023)
