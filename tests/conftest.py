@@ -77,7 +77,5 @@ def listening_ports() -> set[str]:
     ]
     listening = "0A"
     return {
-        f"port {int(row[1].rpartition(':')[2], 16)}"
-        for row in rows
-        if row[3] == listening and f"socket:[{row[9]}]" in sockets
+        f"port {int(row[1].rpartition(':')[2], 16)}" for row in rows if row[3] == listening and f"socket:[{row[9]}]" in sockets
     }

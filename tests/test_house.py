@@ -89,9 +89,7 @@ ADDRESSES = {  # the only hosts that an address in any file may name
     "www.w3.org": "the names of XML vocabularies",
 }
 
-ADDRESS = re.compile(
-    r"\b(?:https?|wss?|ftp|git|ssh)://([^\s/:\"'`<>)]+|\[[0-9a-f:]+\])", re.IGNORECASE
-)
+ADDRESS = re.compile(r"\b(?:https?|wss?|ftp|git|ssh)://([^\s/:\"'`<>)]+|\[[0-9a-f:]+\])", re.IGNORECASE)
 
 Breach = tuple[int, str, str]  # line, what breaks the rule, reason
 
@@ -234,12 +232,7 @@ def test_the_packages_keep_the_rule(rule: Callable[[str], Iterator[Breach]]) -> 
 
 
 def test_each_allowance_is_needed() -> None:
-    needed = {
-        (name, subject)
-        for rule in RULES
-        for name in python_files(*PACKAGES)
-        for _, subject, _ in rule(name)
-    }
+    needed = {(name, subject) for rule in RULES for name in python_files(*PACKAGES) for _, subject, _ in rule(name)}
     assert not set(ALLOWED) - needed
 
 
@@ -256,21 +249,13 @@ def test_the_table_of_rooms_has_no_circle() -> None:
 
 
 def test_files_are_short() -> None:
-    lengths = {
-        name: len((ROOT / name).read_text().splitlines())
-        for name in tracked()
-        if name.endswith(".py")
-    }
+    lengths = {name: len((ROOT / name).read_text().splitlines()) for name in tracked() if name.endswith(".py")}
     long = {name for name, length in lengths.items() if length > MAX_LINES}
     assert long == set(LONG_FILES), "over the limit without a reason, or a reason without need"
 
 
 def test_names_of_modules_say_something() -> None:
-    vague = [
-        name
-        for name in tracked()
-        if any(BANNED_MODULE_NAMES.fullmatch(part) for part in name.split("/"))
-    ]
+    vague = [name for name in tracked() if any(BANNED_MODULE_NAMES.fullmatch(part) for part in name.split("/"))]
     assert not vague
 
 
