@@ -13,7 +13,7 @@ test: venv qt-libraries demo-model
 
 # statistics, a thousand tokens of the real model, endurance
 test-long: venv qt-libraries demo-model
-	$(PYTEST) -m long
+	$(PYTEST) -m long || { [ $$? -eq 5 ] && echo "test-long: no test is marked long yet"; }
 
 # style and types
 check: venv
