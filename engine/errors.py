@@ -4,11 +4,12 @@
     ├── ModelError        the model on disk cannot be used                       exit code 2
     ├── InputError        what the user asked for cannot be done                 exit code 2
     ├── LinkError         a connection failed, was closed or timed out           exit code 3
-    ├── ProtocolError     the other side broke the protocol (stable ``code``)    exit code 3
+    ├── ProtocolError     the other side broke the protocol (stable `code`)      exit code 3
     └── SessionStopped    the user stopped the step                              exit code 0
 
-The first line of each docstring is the sentence the user reads when nothing more is known; ``str(error)`` is complete:
-what happened, where, and what to do. None of these texts ever holds a byte of a share, a key or a prompt.
+The first line of each docstring is the sentence the user reads when nothing more is known;
+`str(error)` is complete: what happened, where, and what to do. None of these texts ever holds a
+byte of a share, a key or a prompt.
 """
 
 from __future__ import annotations
@@ -32,29 +33,29 @@ CODES: Mapping[str, str] = MappingProxyType(
     {
         # Frames (engine/link/frames.py)
         "truncated": "A message ended too early.",
-        "wrong-version": "The other side speaks another version of the message format; update both sides.",
+        "wrong-version": "The other side speaks another message format; update both sides.",
         "unknown-type": "The other side sent a message of an unknown kind.",
         "wrong-session": "A message belonged to another session.",
         "out-of-order": "A message was repeated or lost on the way.",
         "oversized": "The other side sent a message longer than allowed.",
         # Hello (engine/session/messages.py, client.py, node.py, peer.py)
-        "wrong-protocol": "The other side speaks another version of the protocol; update both sides.",
-        "wrong-program": "The two sides run different programs; update both and share the model again.",
+        "wrong-protocol": "The other side speaks another protocol version; update both sides.",
+        "wrong-program": "The two sides run different programs; share the model again.",
         "wrong-model": "The two nodes hold shares of different models; share the model again.",
-        "wrong-pack": "The node holds another share than this client's file expects; share the model again.",
-        "wrong-role": "The node plays another role than the one it was asked for; check the two addresses.",
-        "wrong-epoch": "The two sides are in different epochs of the session; start a new chat session.",
-        "wrong-start": "A node was restarted in the middle of the session; start a new chat session.",
-        "wrong-limits": "The two sides do not agree on the session's limits; check the node's settings.",
+        "wrong-pack": "The node holds another share of the model; share the model again.",
+        "wrong-role": "The node plays another role than asked for; check the two addresses.",
+        "wrong-epoch": "The two sides are in different epochs; start a new session.",
+        "wrong-start": "A node was restarted in between; start a new session.",
+        "wrong-limits": "The two sides do not agree on the session's limits; check the settings.",
         "busy": "The node has as many sessions as it takes; try again in a while.",
         "no-peer": "The two nodes could not reach each other; ask their operators.",
         # Session (engine/session)
         "malformed": "The other side sent a message that cannot be read.",
         "wrong-length": "The other side sent a message of the wrong length.",
-        "out-of-place": "The other side sent a message that has no place at this point of the session.",
-        "row-reused": "A step tried to use rows that were already used; nothing was computed.",
+        "out-of-place": "The other side sent a message that has no place at this point.",
+        "row-reused": "A step tried to use rows a second time; nothing was computed.",
         "not-dealt": "A step came for rows that were never dealt.",
-        "wrong-position": "The two sides do not agree on the length of the conversation; start a new session.",
+        "wrong-position": "The two sides disagree on the chat's length; start a new session.",
         "too-long": "The conversation would grow longer than the model's context.",
         "out-of-range": "The other side sent a number outside its range.",
         "queue-full": "The client dealt more material than the node accepts.",
@@ -78,7 +79,7 @@ class TrineError(Exception):
 class ModelError(TrineError):
     """This model cannot be used.
 
-    ``what`` says what is wrong with it, ``path`` where (a checkpoint, a GGUF file, a pack).
+    `what` says what is wrong with it, `path` where (a checkpoint, a GGUF file, a pack).
     """
 
     exit_code: ClassVar[int] = 2
@@ -97,7 +98,7 @@ class InputError(TrineError):
 class LinkError(TrineError):
     """The connection was lost.
 
-    ``what`` says how, ``party`` with whom ("node 1 at 10.0.0.7:7440").
+    `what` says how, `party` with whom ("node 1 at 10.0.0.7:7440").
     """
 
     exit_code: ClassVar[int] = 3
@@ -116,8 +117,8 @@ class LinkError(TrineError):
 class ProtocolError(TrineError):
     """The other side broke the protocol.
 
-    ``code`` is a stable short string, one of `CODES`, sent in ERROR frames; ``text`` is the detail for the log and
-    for whoever reports the problem.
+    `code` is a stable short string, one of `CODES`, sent in ERROR frames; `text` is the detail, for
+    the log and for whoever reports the problem.
     """
 
     exit_code: ClassVar[int] = 3
@@ -128,15 +129,16 @@ class ProtocolError(TrineError):
         self.text = text
 
     def __str__(self) -> str:
-        return f"{CODES.get(self.code, sentence(ProtocolError))} ({self.code}{': ' if self.text else ''}{self.text})"
+        detail = f"{self.code}: {self.text}" if self.text else self.code
+        return f"{CODES.get(self.code, sentence(ProtocolError))} ({detail})"
 
 
-class SessionStopped(TrineError):
+class SessionStopped(TrineError):  # noqa: N818 - what the user asked for is no error
     """Stopped."""
 
     exit_code: ClassVar[int] = 0
 
 
 def sentence(error: type[TrineError]) -> str:
-    """The first line of the docstring, which is written for the user; survives ``python -OO``."""
+    """The first line of the docstring, which is written for the user; survives `python -OO`."""
     return (error.__doc__ or error.__name__).partition("\n")[0]

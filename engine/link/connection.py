@@ -1,0 +1,372 @@
+"""One link: a websocket over TLS, blocking for its callers, without a thread of its own.
+
+The websocket protocol is that of `websockets` without I/O; around it stands a non-blocking TLS
+socket. A round of the computation (9 kB each way, hundreds of times a token) crosses no thread.
+
+Rule 1. One thread at a time is in `receive` or `exchange`; any number may be in `send`; `close` and
+        `abort` may come from anywhere, and wake them all with LinkError.
+Rule 2. One lock guards the TLS object, the protocol and the queue, because OpenSSL does not bear two
+        threads; it is held for single calls that do not block, never while waiting.
+Rule 3. Whoever waits, flushes: two peers that send 50 MB to each other at once both finish.
+Rule 4. A connection that failed once stays failed, with the same error, timeouts included; what
+        came in before is still received first, for it may say why.
+Rule 5. Silence is measured only while a thread is in `receive`, which also answers the peer's pings:
+        whoever wants its link watched keeps a reader there.
+Rule 6. A message is one binary frame. Text and fragments have no place here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from threading import Lock
+from types import TracebackType
+from typing import Self, cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event, Side
+from websockets.server import ServerProtocol
+
+from engine.errors import LinkError, ProtocolError, TrineError
+from engine.link.frames import Data
+
+SILENT = logging.Logger("engine.link", logging.CRITICAL + 1)
+"""For `websockets`, whose debug log shows what frames hold."""
+
+_READ_BYTES = 64 << 10  # more than a TLS record, so that none stays behind unread in OpenSSL
+_WRITE_BYTES = 64 << 10  # what one call encrypts while it holds the lock
+_UNSENT_BYTES = 256 << 10  # what the kernel may hold back, so that a ping is not stuck behind it
+_MAX_QUEUED = 64  # messages and pongs: a peer that pings and never reads is let go
+
+
+class Connection:
+    """A link to the party whose certificate has the fingerprint `peer_fingerprint`.
+
+    Made by `engine.link.connect` and `engine.link.accept`. While a thread receives, the peer is
+    pinged after `ping_interval` seconds of silence and given up after `ping_timeout` more; with
+    `ping_interval` None only the callers' timeouts end a wait.
+
+    `bytes_sent`, `bytes_received`, `messages_sent` and `messages_received` count whole messages.
+    """
+
+    def __init__(
+        self,
+        sock: ssl.SSLSocket,
+        protocol: ClientProtocol | ServerProtocol,
+        early: list[Event],
+        *,
+        path: str,
+        peer_fingerprint: str,
+        party: str,
+        ping_interval: float | None = 2.0,
+        ping_timeout: float = 4.0,
+    ) -> None:
+        self.path = path
+        self.peer_fingerprint = peer_fingerprint
+        self.party = party
+        self.bytes_sent = self.bytes_received = 0
+        self.messages_sent = self.messages_received = 0
+        self._ping_interval, self._ping_timeout = ping_interval, ping_timeout
+        self._sock, self._protocol = sock, protocol
+        self._masks = protocol.side is Side.CLIENT
+        self._view = memoryview(bytearray(_READ_BYTES))
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._lock = Lock()
+        self._inbox: deque[bytes | bytearray] = deque()
+        self._outbox: deque[memoryview] = deque()
+        self._queued = self._flushed = 0  # bytes since the beginning
+        self._alive = time.monotonic()  # when the peer last took or gave a byte
+        self._pinged: float | None = None  # when it was pinged since
+        self._error: TrineError | None = None
+        self._blocked = False  # the kernel took no more the last time
+        self._users, self._over = 0, False
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+        self._take(early)  # what came together with the end of the handshake
+
+    # What callers do
+
+    def send(self, data: Data, timeout: float | None = 60.0) -> None:
+        """Send a message; returns when the kernel has it.
+
+        LinkError if the connection fails or nothing moves for `timeout` seconds.
+        """
+        self._enter()
+        try:
+            ticket = self._post(data)
+            if self._flushed >= ticket:
+                return
+            poll = select.poll()
+            poll.register(self._sock, select.POLLOUT)
+            while True:
+                flushed = self._flushed
+                moved = poll.poll(None if timeout is None else timeout * 1000)
+                with self._lock:
+                    self._check()
+                    self._flush()
+                    if self._flushed >= ticket:
+                        return
+                    if not moved and self._flushed == flushed:
+                        self._fail(LinkError(f"took nothing for {timeout:g} s", self.party))
+        finally:
+            self._leave()
+
+    def receive(self, timeout: float | None = None) -> bytes | bytearray:
+        """The next message; LinkError after `timeout` seconds or when the connection fails.
+
+        ProtocolError oversized or malformed if what came is no message.
+        """
+        self._enter(reading=True)
+        try:
+            return self._wait(0, timeout)
+        finally:
+            self._leave()
+
+    def exchange(self, data: Data, timeout: float | None = 60.0) -> bytes | bytearray:
+        """Send a message and return the next one that comes; errors as `receive`."""
+        self._enter(reading=True)
+        try:
+            try:
+                ticket = self._post(data)
+            except TrineError:
+                if not self._inbox:
+                    raise
+                ticket = 0
+            return self._wait(ticket, timeout)
+        finally:
+            self._leave()
+
+    def abort(self) -> None:
+        """End the connection at once, from any thread; who waits gets LinkError. Idempotent."""
+        with self._lock:
+            self._over = True
+            self._fail(LinkError("the connection was closed", self.party))
+            if not self._users:
+                self._sock.close()
+
+    def close(self, linger: float = 1.0) -> None:
+        """End the connection so that the peer still reads all that was sent. Idempotent.
+
+        Waits at most `linger` seconds for the peer to end its side, throwing away what comes.
+        """
+        if self._enter_last():
+            try:
+                self._part(time.monotonic() + linger)
+            finally:
+                self._leave()
+        self.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close() if kind is None else self.abort()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.path} with {self.party}>"
+
+    # Coming and going: the descriptor is closed by the last thread that leaves
+
+    def _enter(self, *, reading: bool = False) -> None:
+        with self._lock:
+            if self._over or not (reading and self._inbox):
+                self._check()
+            self._users += 1
+
+    def _enter_last(self) -> bool:
+        with self._lock:
+            if self._error is not None:
+                return False
+            self._users += 1
+            self._error = LinkError("the connection was closed", self.party)
+            self._protocol.send_close(1000)
+            self._pass_on()
+            return True
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._over and not self._users:
+                self._sock.close()
+
+    def _part(self, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN | select.POLLOUT)
+        while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
+            with self._lock:
+                try:
+                    self._flush()
+                    if not self._outbox:
+                        poll.modify(self._sock, select.POLLIN)
+                    while self._sock.recv_into(self._view):
+                        pass
+                    return
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    continue
+                except OSError:
+                    return
+
+    # The wait
+
+    def _wait(self, ticket: int, timeout: float | None) -> bytes | bytearray:
+        """The next message, once the outgoing byte number `ticket` has left too."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._inbox or (self._flushed < ticket and self._error is None):
+            wanted = 0 if self._inbox else select.POLLIN
+            self._poll.modify(self._sock, wanted | select.POLLOUT if self._outbox else wanted)
+            happened = self._poll.poll(self._patience(deadline))
+            with self._lock:
+                if not happened:
+                    self._mind(deadline, timeout)
+                elif self._error is None:
+                    self._read()
+                if self._outbox and self._error is None:
+                    self._flush()
+                if not self._inbox:
+                    self._check()
+        data = self._inbox.popleft()
+        self.messages_received += 1
+        self.bytes_received += len(data)
+        return data
+
+    def _patience(self, deadline: float | None) -> int | None:
+        """Milliseconds until the deadline or the next thought about silence; None is for ever."""
+        until = deadline
+        if self._ping_interval is not None:
+            next_look = self._alive + self._ping_interval
+            if self._pinged is not None:
+                next_look = self._pinged + self._ping_timeout
+            until = next_look if until is None else min(until, next_look)
+        if until is None:
+            return None
+        return max(0, int((until - time.monotonic()) * 1000) + 1)
+
+    def _mind(self, deadline: float | None, timeout: float | None) -> None:
+        """Nothing came: is it too late, is the peer gone, is it time for a ping?"""
+        now = time.monotonic()
+        if deadline is not None and now >= deadline:
+            self._fail(LinkError(f"no answer within {timeout:g} s", self.party))
+        elif self._ping_interval is None:
+            return
+        elif self._pinged is None:
+            if now >= self._alive + self._ping_interval:
+                self._pinged = now
+                if not self._outbox:  # else the next piece that leaves is the sign
+                    self._protocol.send_ping(b"")
+                    self._pass_on()
+        elif now >= self._pinged + self._ping_timeout:
+            silence = now - self._alive
+            self._fail(LinkError(f"no sign of life for {silence:.0f} s", self.party))
+
+    # Bytes out and in; the lock is held, and a failure is kept, not raised
+
+    def _post(self, data: Data) -> int:
+        frame = Frame(Opcode.BINARY, data).serialize(mask=self._masks)
+        with self._lock:
+            self._check()
+            self._queue(frame)
+            ticket = self._queued
+            self._flush()
+            self._check()
+            self.messages_sent += 1
+            self.bytes_sent += len(data)
+        return ticket
+
+    def _queue(self, data: bytes) -> None:
+        if len(self._outbox) >= _MAX_QUEUED:
+            self._fail(LinkError("does not read what is sent", self.party))
+        self._outbox.append(memoryview(data))
+        self._queued += len(data)
+
+    def _flush(self) -> None:
+        """Write what the kernel takes."""
+        try:
+            self._write()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._blocked = True
+        except OSError as error:
+            self._outbox.clear()
+            self._read(everything=True)  # the peer may have said why before it left
+            self._lost(error)
+
+    def _write(self) -> None:
+        while self._outbox:
+            head = self._outbox[0]
+            count = self._sock.send(head[:_WRITE_BYTES])  # OpenSSL wants a refused piece again
+            self._flushed += count
+            if count == len(head):
+                self._outbox.popleft()
+            else:
+                self._outbox[0] = head[count:]
+            if self._blocked:  # the peer's kernel made room
+                self._blocked = False
+                self._lives()
+
+    def _read(self, *, everything: bool = False) -> None:
+        """Read what the kernel has, until a message is whole or nothing is left."""
+        try:
+            while self._error is None and (everything or not self._inbox):
+                count = self._sock.recv_into(self._view)
+                if not count:
+                    self._fail(LinkError("the other side hung up", self.party))
+                    return
+                self._lives()
+                # A view does where bytes are asked for: the protocol appends it to its own buffer.
+                self._protocol.receive_data(cast(bytes, self._view[:count]))
+                self._take(self._protocol.events_received())
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError as error:
+            self._lost(error)
+
+    def _take(self, events: list[Event]) -> None:
+        """Sort what the protocol made of the bytes."""
+        self._pass_on()  # pongs, the answer to a close, the complaint about an error
+        for event in events:
+            if not isinstance(event, Frame) or event.opcode in (Opcode.PING, Opcode.PONG):
+                continue
+            if event.opcode is Opcode.CLOSE:
+                self._fail(LinkError("the other side closed the connection", self.party))
+            elif event.opcode is not Opcode.BINARY or not event.fin:
+                self._fail(ProtocolError("malformed", f"a {event.opcode.name} frame"))
+            elif self._error is None:
+                self._inbox.append(cast("bytes | bytearray", event.data))
+        if (broken := self._protocol.parser_exc) is not None:
+            code = "oversized" if isinstance(broken, PayloadTooBig) else "malformed"
+            self._fail(ProtocolError(code, f"websocket: {broken}"))
+
+    def _pass_on(self) -> None:
+        """Queue what the protocol itself has to say: pings, pongs, closing."""
+        for piece in filter(None, self._protocol.data_to_send()):
+            self._queue(piece)
+
+    def _lives(self) -> None:
+        self._alive, self._pinged = time.monotonic(), None
+
+    # Failing
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error.with_traceback(None)  # without the frames of an earlier raise
+
+    def _lost(self, error: OSError) -> None:
+        self._fail(LinkError(error.strerror or "the connection broke", self.party))
+
+    def _fail(self, error: TrineError) -> None:
+        """Keep the first error, say a last word if there is one, and wake everybody."""
+        if self._error is None:
+            self._error = error
+            with contextlib.suppress(OSError):
+                self._write()
+        with contextlib.suppress(OSError):  # the peer may have been first
+            # Not the TLS layer's: that one lets go of its object while others may use it.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)

@@ -1,0 +1,209 @@
+"""From an address or an accepted socket to a `Connection`, within a deadline.
+
+Rule 1. TCP, TLS and the websocket handshake share one deadline, and the HTTP head has a limit in
+        bytes: a silent, slow or talkative caller costs one thread for that long at most.
+Rule 2. No proxy, no redirect, no compression, no origin: only what is dialled answers.
+Rule 3. A path is open to the exact certificates that the caller of `accept` lists for it.
+Rule 4. Under TLS 1.3 a client learns only from the server's first answer that its certificate was
+        refused, so `connect` returns after the websocket handshake and no earlier.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http
+import select
+import socket
+import ssl
+import time
+from collections.abc import Collection, Iterator, Mapping
+
+from websockets.client import ClientProtocol
+from websockets.http11 import Request
+from websockets.protocol import Event
+from websockets.server import ServerProtocol
+from websockets.uri import WebSocketURI
+
+from engine.errors import LinkError
+from engine.link.connection import SILENT, Connection
+from engine.link.frames import MAX_MESSAGE
+from engine.link.tls import NAME, Tls
+
+HANDSHAKE_SECONDS = 5.0
+HEAD_LIMIT = 16 << 10
+
+
+def connect(
+    host: str,
+    port: int,
+    path: str,
+    tls: Tls,
+    *,
+    party: str | None = None,
+    max_size: int = MAX_MESSAGE,
+    handshake_timeout: float = HANDSHAKE_SECONDS,
+    ping_interval: float | None = 2.0,
+    ping_timeout: float = 4.0,
+) -> Connection:
+    """Dial a party; LinkError, naming `party` (default host:port), if nothing comes of it.
+
+    `max_size` is the longest message taken, in bytes; the pings are `Connection`'s.
+    """
+    party = party or f"{host}:{port}"
+    deadline = time.monotonic() + handshake_timeout
+    protocol = ClientProtocol(WebSocketURI(True, NAME, port, path, ""), max_size=max_size, logger=SILENT)
+    try:
+        plain = socket.create_connection((host, port), handshake_timeout)
+    except OSError as error:
+        raise LinkError(f"cannot be reached: {error.strerror or error}", party) from error
+    with _opening(plain, tls, party) as sock:
+        fingerprint = _secure(sock, tls, deadline)
+        protocol.send_request(protocol.connect())
+        events = _converse(sock, protocol, deadline)
+        return Connection(
+            sock,
+            protocol,
+            events,
+            path=path,
+            peer_fingerprint=fingerprint,
+            party=party,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+        )
+
+
+def accept(
+    plain: socket.socket,
+    tls: Tls,
+    admit: Mapping[str, Collection[str]],
+    *,
+    party: str | None = None,
+    max_size: int = MAX_MESSAGE,
+    handshake_timeout: float = HANDSHAKE_SECONDS,
+    ping_interval: float | None = 2.0,
+    ping_timeout: float = 4.0,
+) -> Connection:
+    """Answer a caller; takes over `plain`, and closes it if nothing comes of it.
+
+    `admit` lists for each path the fingerprints of the certificates that may use it. LinkError,
+    naming `party` (default the caller's address), if the caller is none of them, or too slow, or
+    speaks something else.
+    """
+    party = party or "{}:{}".format(*plain.getsockname()[:2])
+    deadline = time.monotonic() + handshake_timeout
+    protocol = ServerProtocol(origins=[None], max_size=max_size, logger=SILENT)
+    with _opening(plain, tls, party) as sock:
+        fingerprint = _secure(sock, tls, deadline)
+        request, *events = _converse(sock, protocol, deadline)
+        path = _answer(protocol, request, fingerprint, admit)
+        _send(sock, protocol, deadline)
+        _refuse_if_failed(protocol)
+        return Connection(
+            sock,
+            protocol,
+            events,
+            path=path,
+            peer_fingerprint=fingerprint,
+            party=party,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+        )
+
+
+@contextlib.contextmanager
+def _opening(plain: socket.socket, tls: Tls, party: str) -> Iterator[ssl.SSLSocket]:
+    """The TLS socket around a plain one; closed on any error, which then names the party."""
+    plain.setblocking(False)
+    server = tls.context.protocol == ssl.PROTOCOL_TLS_SERVER
+    try:
+        sock = tls.context.wrap_socket(
+            plain,
+            server_side=server,
+            do_handshake_on_connect=False,
+            server_hostname=None if server else NAME,
+        )
+    except OSError as error:  # it was reset since
+        plain.close()
+        raise LinkError("the connection broke", party) from error
+    try:
+        yield sock
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, LinkError):
+            raise error.at(party) from error.__cause__
+        if isinstance(error, OSError):
+            raise LinkError(f"the handshake failed: {error.strerror or error}", party) from error
+        raise
+
+
+def _secure(sock: ssl.SSLSocket, tls: Tls, deadline: float) -> str:
+    """The TLS handshake; returns the peer's fingerprint, which is a pinned one."""
+    while True:
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            _await(sock, select.POLLIN, deadline)
+        except ssl.SSLWantWriteError:
+            _await(sock, select.POLLOUT, deadline)
+        except ssl.SSLCertVerificationError as error:
+            text = f"its certificate is not the pinned one ({error.verify_message})"
+            raise LinkError(text) from error
+        else:
+            return tls.peer(sock)
+
+
+def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol, deadline: float) -> list[Event]:
+    """Send what is to be sent and return what the peer's HTTP head and the bytes after it hold."""
+    _send(sock, protocol, deadline)
+    read = 0
+    while not (events := protocol.events_received()):
+        try:
+            data = sock.recv(HEAD_LIMIT)
+        except ssl.SSLWantReadError:
+            _await(sock, select.POLLIN, deadline)
+            continue
+        read += len(data)
+        if not data:
+            raise LinkError("hung up during the handshake")
+        if read > HEAD_LIMIT:
+            raise LinkError(f"sent more than {HEAD_LIMIT} bytes before the handshake was over")
+        protocol.receive_data(data)
+        _refuse_if_failed(protocol)
+    return events
+
+
+def _answer(protocol: ServerProtocol, request: Event, fingerprint: str, admit: Mapping[str, Collection[str]]) -> str:
+    """Let the protocol answer the request; returns the path that was asked for."""
+    if not isinstance(request, Request):
+        raise LinkError("sent no request")
+    response = protocol.accept(request)
+    if fingerprint not in admit.get(request.path, ()):
+        # The same for a path that is not there: what exists is nobody's business.
+        protocol.handshake_exc = LinkError(f"its certificate has no access to {request.path!r}")
+        response = protocol.reject(http.HTTPStatus.FORBIDDEN, "")
+    protocol.send_response(response)
+    return request.path
+
+
+def _send(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol, deadline: float) -> None:
+    for piece in filter(None, protocol.data_to_send()):
+        sent = False
+        while not sent:
+            try:
+                sock.send(piece)  # OpenSSL takes a piece whole, or wants it again
+                sent = True
+            except ssl.SSLWantWriteError:
+                _await(sock, select.POLLOUT, deadline)
+
+
+def _refuse_if_failed(protocol: ClientProtocol | ServerProtocol) -> None:
+    if protocol.handshake_exc is not None:
+        raise LinkError(f"the handshake failed: {protocol.handshake_exc}")
+
+
+def _await(sock: ssl.SSLSocket, event: int, deadline: float) -> None:
+    poll = select.poll()
+    poll.register(sock, event)
+    left = deadline - time.monotonic()
+    if left <= 0 or not poll.poll(left * 1000):
+        raise LinkError("the handshake took too long")

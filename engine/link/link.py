@@ -1,0 +1,36 @@
+"""What every link offers, over a socket or in memory."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.link.frames import Data
+
+
+class Link(Protocol):
+    """Whole messages in order, both ways; see `engine.link.Connection` for what each call does."""
+
+    path: str
+    peer_fingerprint: str
+    party: str
+    bytes_sent: int
+    bytes_received: int
+    messages_sent: int
+    messages_received: int
+
+    def send(self, data: Data, timeout: float | None = 60.0) -> None:
+        """Send a message; LinkError if it cannot be."""
+
+    def receive(self, timeout: float | None = None) -> bytes | bytearray:
+        """The next message; LinkError after `timeout` seconds or when the link is gone."""
+        ...
+
+    def exchange(self, data: Data, timeout: float | None = 60.0) -> bytes | bytearray:
+        """Send a message and return the next one that comes."""
+        ...
+
+    def close(self, linger: float = 1.0) -> None:
+        """End the link; what was sent before still arrives. Idempotent."""
+
+    def abort(self) -> None:
+        """End the link at once, from any thread; who waits gets LinkError. Idempotent."""

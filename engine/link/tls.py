@@ -1,0 +1,145 @@
+"""Who is at the other end: TLS 1.3, mutual, one exact certificate for each role.
+
+Rule 1. Both ends show a certificate, and only a pinned one is taken: it is its own authority, and
+        its SHA-256 fingerprint is compared again once the handshake stands.
+Rule 2. Every certificate is made out to the one name `NAME`, so that a client's check of the name
+        stays switched on while addresses may change, and TLS never names the host that is called.
+Rule 3. No session is resumed, and no key is written anywhere: SSLKEYLOGFILE is not read.
+Rule 4. A private key on disk is readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import secrets
+import ssl
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from engine.errors import LinkError
+
+NAME = "trine"
+_CERTIFICATE_FILE = "certificate.pem"
+_KEY_FILE = "key.pem"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A party's certificate and key, both PEM, and the certificate's SHA-256 in hex."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    fingerprint: str
+
+    def save(self, directory: Path) -> None:
+        """Write `certificate.pem` and `key.pem`, mode 0600, into a new or empty directory."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, content in ((_CERTIFICATE_FILE, self.certificate), (_KEY_FILE, self.key)):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with open(os.open(directory / name, flags, 0o600), "wb") as file:
+                file.write(content)
+
+
+def load_identity(directory: Path) -> Identity:
+    """The identity that `Identity.save` wrote; LinkError if it cannot be read."""
+    try:
+        certificate = (directory / _CERTIFICATE_FILE).read_bytes()
+        key = (directory / _KEY_FILE).read_bytes()
+    except OSError as error:
+        raise LinkError(f"{directory}: the identity cannot be read: {error.strerror}") from error
+    return Identity(certificate, key, fingerprint(certificate))
+
+
+def make_identity(name: str, *, days: int = 3650) -> Identity:
+    """A fresh self-signed certificate (ECDSA, P-256) for `name`, valid for `days` from now."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    # Unlike subjects, so that no store of pinned certificates confuses two of them.
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name} {secrets.token_hex(8)}")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))  # the other clock may be behind
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return Identity(pem, secret, fingerprint(pem))
+
+
+def fingerprint(certificate: bytes) -> str:
+    """SHA-256 of the DER form of a PEM certificate, in hex; LinkError if it is none."""
+    try:
+        der = x509.load_pem_x509_certificate(certificate).public_bytes(serialization.Encoding.DER)
+    except ValueError as error:
+        raise LinkError("a pinned certificate cannot be read") from error
+    return fingerprint_of_der(der)
+
+
+def fingerprint_of_der(certificate: bytes) -> str:
+    """SHA-256 of a DER certificate, in hex."""
+    return hashlib.sha256(certificate).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How one side of a link is protected: the context, and the fingerprints that it accepts."""
+
+    context: ssl.SSLContext
+    pinned: frozenset[str]
+
+    def peer(self, sock: ssl.SSLSocket) -> str:
+        """The fingerprint at the other end; LinkError if it is not a pinned one."""
+        found = fingerprint_of_der(sock.getpeercert(binary_form=True) or b"")
+        if found not in self.pinned:
+            raise LinkError("the certificate of the other side is not the pinned one")
+        return found
+
+
+def client_tls(identity: Identity, server: bytes) -> Tls:
+    """For dialling the one server whose PEM certificate is `server`."""
+    return _tls(ssl.PROTOCOL_TLS_CLIENT, identity, [server])
+
+
+def server_tls(identity: Identity, clients: Iterable[bytes]) -> Tls:
+    """For accepting those who show one of the PEM certificates `clients`."""
+    tls = _tls(ssl.PROTOCOL_TLS_SERVER, identity, clients)
+    tls.context.num_tickets = 0
+    return tls
+
+
+def _tls(protocol: int, identity: Identity, pinned: Iterable[bytes]) -> Tls:
+    # Not create_default_context: that one reads SSLKEYLOGFILE and the system's authorities.
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    prints = set()
+    for certificate in pinned:
+        prints.add(fingerprint(certificate))
+        context.load_verify_locations(cadata=certificate.decode("ascii"))
+    with tempfile.TemporaryDirectory(prefix="trine-") as directory:  # ssl reads files only
+        private = Path(directory)
+        identity.save(private)
+        try:
+            context.load_cert_chain(private / _CERTIFICATE_FILE, private / _KEY_FILE)
+        except ssl.SSLError as error:
+            raise LinkError("this party's own certificate and key do not fit") from error
+    return Tls(context, frozenset(prints))
