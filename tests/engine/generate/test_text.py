@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
+
+from engine.generate.text import TextStream
+
+
+def byte_tokens(text: str) -> list[int]:
+    return list(text.encode())
+
+
+def decode_bytes(tokens: Sequence[int]) -> str:
+    return bytes(tokens).decode(errors="replace")
+
+
+def streamed(tokens: Sequence[int], stop: Sequence[str] = ()) -> list[str]:
+    stream = TextStream(decode_bytes, stop)
+    return [*(stream.feed(token) for token in tokens), stream.finish()]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd")))
+@example("naïve 日本 👩‍👩‍👧 e\u0301")
+def test_the_pieces_joined_are_the_text(text: str) -> None:
+    assert "".join(streamed(byte_tokens(text))) == text
+
+
+@given(st.text())
+def test_no_piece_holds_a_part_of_a_character(text: str) -> None:
+    text = text.encode(errors="ignore").decode().replace("\ufffd", "")
+    assert not any("\ufffd" in piece for piece in streamed(byte_tokens(text)))
+
+
+@given(st.lists(st.integers(0, 255)))
+def test_broken_bytes_come_out_as_replacements_and_never_stop_the_stream(tokens: list[int]) -> None:
+    text = "".join(streamed([*tokens, *b" and more text"]))
+    assert text.endswith(" and more text")
+
+
+def test_an_incomplete_character_at_the_end_is_left_out() -> None:
+    assert "".join(streamed(byte_tokens("ok 👍")[:-1])) == "ok "
+
+
+def test_broken_bytes_are_held_no_longer_than_a_character_may_be() -> None:
+    stream = TextStream(decode_bytes)
+    pieces = [stream.feed(0x80) for _ in range(8)]
+    assert pieces[3] == "\ufffd" * 4
+
+
+def test_a_character_is_out_with_its_last_byte() -> None:
+    assert streamed(byte_tokens("é!")) == ["", "é", "!", ""]
+
+
+def test_text_ends_before_a_stop_string() -> None:
+    stream = TextStream(decode_bytes, ["\nUser:", "STOP"])
+    text = "".join(stream.feed(token) for token in byte_tokens("one\nUse it\nUser: two"))
+    assert text == "one\nUse it"
+    assert stream.stopped
+    assert stream.feed(65) == ""
+    assert stream.finish() == ""
+
+
+def test_the_first_of_several_stop_strings_counts() -> None:
+    assert "".join(streamed([*byte_tokens("abXcdY")], ["Y", "X"])) == "ab"
+
+
+def test_the_beginning_of_a_stop_string_is_held_and_then_given() -> None:
+    pieces = streamed(byte_tokens("a<en"), ["<end>"])
+    assert pieces == ["a", "", "", "", "<en"]
+
+
+@given(st.text("ab", max_size=30), st.text("ab", min_size=1, max_size=4))
+def test_stop_strings_cut_where_find_does(text: str, stop: str) -> None:
+    assert "".join(streamed(byte_tokens(text), [stop])) == text.partition(stop)[0]
+
+
+def sentencepiece() -> Tokenizer:
+    """Every byte as a token, and a few words, as LLaMA's first tokenizers have it."""
+    words = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "▁the", "▁cat", "é", "."]
+    tokenizer = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=[], byte_fallback=True))
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    return tokenizer
+
+
+WORDS = [[257], [258], [259], [260], [261], [262], [byte + 1 for byte in "👍".encode()], [0xC4, 0xAA]]
+
+
+@given(st.lists(st.sampled_from(WORDS)))
+def test_spaces_and_byte_tokens_of_sentencepiece_come_out_whole(words: list[list[int]]) -> None:
+    tokenizer = sentencepiece()
+    tokens = [token for word in words for token in word]
+    stream = TextStream(tokenizer.decode)
+    assert "".join([*map(stream.feed, tokens), stream.finish()]) == tokenizer.decode(tokens)
