@@ -1,0 +1,1 @@
+"""The application: window, terminal, local party and demo."""

@@ -1,0 +1,386 @@
+"""A chat: messages in, events out. Between a window or a terminal and one `Conversation` with the two nodes.
+
+Everything here blocks and belongs in one worker thread, except `Chat.stop`, which any thread may call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from enum import Enum
+from threading import Event as Flag
+from typing import Any, Protocol
+
+from engine.errors import InputError, LinkError, ProtocolError, SessionStopped, TrineError
+from engine.generate.sampling import Chooser, make_chooser
+from engine.generate.tokenizer import ChatTokenizer, Turn
+
+__all__ = [
+    "Chat",
+    "Conversation",
+    "Done",
+    "Emit",
+    "Event",
+    "Failed",
+    "Message",
+    "Progress",
+    "Reason",
+    "Role",
+    "Settings",
+    "Speed",
+    "Started",
+    "Text",
+]
+
+
+class Rows(Protocol):
+    """How far a step is: `rows_done` rows of `rows` through all sections, the running pass at `section` of `sections`."""
+
+    @property
+    def rows_done(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def section(self) -> int: ...
+    @property
+    def sections(self) -> int: ...
+
+
+class Conversation(Protocol):
+    """What a chat needs of `app.local_party.Conversation`."""
+
+    def generate(
+        self,
+        context: Sequence[int],
+        *,
+        max_tokens: int,
+        choose: Chooser,
+        stop_tokens: Container[int],
+        on_progress: Callable[[Any], None],
+    ) -> Generator[int, None, None]:
+        """Tokens after `context`; whatever the nodes hold of it already is not computed again."""
+
+    def stop(self) -> None:
+        """End the running answer, from any thread."""
+
+    def close(self) -> None:
+        """Leave both nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How answers are made."""
+
+    max_tokens: int = 1024
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    system: str | None = None
+    """Replaces the model's own system prompt."""
+    stop: tuple[str, ...] = ()
+    """An answer ends before any of these."""
+
+    def chooser(self) -> Chooser:
+        """A fresh chooser for one answer.
+
+        Raises:
+            InputError: an option outside its range.
+        """
+        if self.max_tokens < 1:
+            raise InputError(f"max-tokens is {self.max_tokens}; it must be at least 1")
+        return make_chooser(self.temperature, self.top_k, self.top_p, self.repetition_penalty, self.seed)
+
+
+class Role(Enum):
+    """Who wrote a message; the value is the chat template's word."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Reason(Enum):
+    """Why an answer ended."""
+
+    END = "end"
+    """The model ended it."""
+    STOP_WORD = "stop-word"
+    """A stop string came."""
+    LENGTH = "length"
+    """It has as many tokens as were asked for."""
+    CONTEXT = "context"
+    """The model's context is full."""
+    STOPPED = "stopped"
+    """The user stopped it."""
+
+
+@dataclass(slots=True)
+class Message:
+    """A message of the chat. An answer grows; `turn` then holds the tokens it was really made of."""
+
+    role: Role
+    text: str
+    turn: Turn | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Figures of one answer; seconds are wall clock."""
+
+    prompt_tokens: int
+    answer_tokens: int
+    first_token_seconds: float
+    """From sending to the first token: connecting if need be, and the prompt."""
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of the tokens after the first; 0 if there are none."""
+        later = self.seconds - self.first_token_seconds
+        return (self.answer_tokens - 1) / later if self.answer_tokens > 1 and later > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The prompt goes out: `tokens` of the `context` that the model takes."""
+
+    tokens: int
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The prompt is being computed, or a token of the answer."""
+
+    rows_done: int
+    rows: int
+    section: int
+    sections: int
+    pass_rows: int
+
+    @property
+    def fraction(self) -> float:
+        """Of all the work of this step, 0 to 1."""
+        running = min(self.pass_rows, self.rows - self.rows_done) * self.section / max(self.sections, 1)
+        return min((self.rows_done + running) / max(self.rows, 1), 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the answer."""
+
+    text: str
+    token_count: int
+    """Tokens of the answer so far."""
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer is there."""
+
+    reason: Reason
+    speed: Speed
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """There is no answer, or no more of it."""
+
+    error: TrineError
+
+
+Event = Started | Progress | Text | Done | Failed
+Emit = Callable[[Event], None]
+
+PASS_ROWS = 64
+"""Rows that are computed at once (protocol, section 1); only the progress bar depends on it."""
+
+
+class Chat:
+    """The messages of one chat, and the conversation that computes its answers.
+
+    `open_conversation` connects to the nodes; it is called again after a connection was lost, and the new
+    conversation then gets the whole chat as its context. `context` is the model's, in tokens.
+    """
+
+    def __init__(
+        self,
+        open_conversation: Callable[[], Conversation],
+        tokenizer: ChatTokenizer,
+        settings: Settings,
+        context: int,
+    ) -> None:
+        self.messages: list[Message] = []
+        self.settings = settings
+        self.context = context
+        self.conversation: Conversation | None = None
+        self._open = open_conversation
+        self._tokenizer = tokenizer
+        self._stopping = Flag()
+
+    def open(self) -> Conversation:
+        """Connect, unless connected: material is dealt from then on, at a pace that typing does not show in.
+
+        Raises:
+            LinkError, ProtocolError: a node cannot be reached or refuses.
+        """
+        if self.conversation is None:
+            self.conversation = self._open()
+        return self.conversation
+
+    def close(self) -> None:
+        """Leave the nodes; the messages stay."""
+        conversation, self.conversation = self.conversation, None
+        if conversation is not None:
+            conversation.close()
+
+    def stop(self) -> None:
+        """End the running answer: what is there stays. From any thread."""
+        self._stopping.set()
+        conversation = self.conversation
+        if conversation is not None:
+            conversation.stop()
+
+    def new(self) -> None:
+        """Forget all messages."""
+        self.messages = []
+
+    def send(self, text: str, emit: Emit) -> None:
+        """Answer a question; every outcome is an event, the last one `Done` or `Failed`."""
+        self._drop_unanswered()
+        self.messages.append(Message(Role.USER, text))
+        self._answer(emit)
+
+    def regenerate(self, emit: Emit) -> None:
+        """Answer the last question again, in place of its answer."""
+        if self.messages and self.messages[-1].role is Role.ASSISTANT:
+            self.messages.pop()
+        self._answer(emit)
+
+    def edit(self, index: int, text: str, emit: Emit) -> None:
+        """Put `text` in place of question `index`, drop what came after it, and answer it."""
+        self.messages[index:] = [Message(Role.USER, text)]
+        self._answer(emit)
+
+    def _drop_unanswered(self) -> None:
+        """A question whose answer failed stands in the transcript; a model that expects turns must not see two in a row."""
+        if self.messages and self.messages[-1].role is Role.USER:
+            self.messages.pop()
+
+    def _answer(self, emit: Emit) -> None:
+        self._stopping.clear()
+        try:
+            emit(self._generate(emit))
+        except (LinkError, ProtocolError) as error:
+            self.close()
+            emit(Failed(error))
+        except TrineError as error:
+            emit(Failed(error))
+
+    def _generate(self, emit: Emit) -> Done:
+        start = time.monotonic()
+        choose = self.settings.chooser()
+        rendered, context = self._prompt()
+        conversation = self.open()
+        room = self.context - len(context)
+        limit = min(self.settings.max_tokens, room)
+        answer = _Answer(self._tokenizer, self.settings.stop, emit, start)
+        emit(Started(len(context), self.context))
+        reason: Reason | None = None
+        try:
+            reason = self._stream(conversation, context, choose, limit, answer)
+        except SessionStopped:
+            reason = Reason.STOPPED
+        finally:
+            self._keep(answer, rendered, context)
+        if reason is None:
+            reason = Reason.LENGTH if limit == self.settings.max_tokens else Reason.CONTEXT
+        return Done(reason, answer.speed(len(context)))
+
+    def _stream(
+        self, conversation: Conversation, context: Sequence[int], choose: Chooser, limit: int, answer: _Answer
+    ) -> Reason | None:
+        """Why the tokens ended; None if there was no room for more."""
+        if self._stopping.is_set():
+            return Reason.STOPPED
+        tokens = conversation.generate(
+            context,
+            max_tokens=limit,
+            choose=choose,
+            stop_tokens=self._tokenizer.stop_ids,
+            on_progress=answer.progress,
+        )
+        with closing(tokens):
+            for token in tokens:
+                if token in self._tokenizer.stop_ids:
+                    return Reason.END
+                if answer.add(token):
+                    return Reason.STOP_WORD
+                if self._stopping.is_set():
+                    return Reason.STOPPED
+        return Reason.STOPPED if self._stopping.is_set() else None
+
+    def _prompt(self) -> tuple[str, list[int]]:
+        """The conversation as text and tokens, its length checked before anything is sent."""
+        if not self.messages or not self.messages[-1].text.strip():
+            raise InputError("there is nothing to answer: the message is empty")
+        said = [{"role": message.role.value, "content": message.text} for message in self.messages]
+        system = [] if self.settings.system is None else [{"role": "system", "content": self.settings.system}]
+        rendered = self._tokenizer.render([*system, *said])
+        known = [message.turn for message in self.messages if message.turn is not None]
+        tokens = self._tokenizer.encode_rendered(rendered, known)
+        if len(tokens) >= self.context:
+            raise InputError(
+                f"the conversation is {len(tokens):,} tokens long and the model takes {self.context:,}, "
+                f"one of them for the answer: shorten the message by {len(tokens) - self.context + 1:,} or start a new chat"
+            )
+        return rendered, tokens
+
+    def _keep(self, answer: _Answer, rendered: str, context: Sequence[int]) -> None:
+        """What was said stays said, however the answer ended."""
+        answer.finish()
+        if answer.text:
+            turn = self._tokenizer.turn(rendered, context, answer.text, answer.tokens)
+            self.messages.append(Message(Role.ASSISTANT, answer.text, turn))
+
+
+class _Answer:
+    """An answer while it grows."""
+
+    def __init__(self, tokenizer: ChatTokenizer, stop: Sequence[str], emit: Emit, start: float) -> None:
+        self.text = ""
+        self.tokens: list[int] = []
+        self._stream = tokenizer.stream(stop)
+        self._emit = emit
+        self._start = start
+        self._first = self._last = start
+
+    def progress(self, rows: Rows) -> None:
+        """A node has come further."""
+        self._emit(Progress(rows.rows_done, rows.rows, rows.section, rows.sections, PASS_ROWS))
+
+    def add(self, token: int) -> bool:
+        """One token more; whether a stop string has come."""
+        self._last = time.monotonic()
+        if not self.tokens:
+            self._first = self._last
+        self.tokens.append(token)
+        self._say(self._stream.feed(token))
+        return self._stream.stopped
+
+    def finish(self) -> None:
+        """What the stream held back."""
+        self._say(self._stream.finish())
+
+    def speed(self, prompt_tokens: int) -> Speed:
+        """The figures so far."""
+        return Speed(prompt_tokens, len(self.tokens), self._first - self._start, self._last - self._start)
+
+    def _say(self, piece: str) -> None:
+        self.text += piece
+        if piece:
+            self._emit(Text(piece, len(self.tokens), self.speed(0).tokens_per_second))

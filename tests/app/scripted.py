@@ -1,0 +1,102 @@
+"""A conversation that says what a test scripted, in place of three parties: for the fast tests of chat, terminal and window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from queue import Queue
+from threading import Event
+
+import numpy as np
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from engine.errors import SessionStopped, TrineError
+from engine.generate.sampling import Chooser
+from engine.generate.tokenizer import ChatTokenizer
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+END = 1
+
+
+def chat_tokenizer() -> ChatTokenizer:
+    """One token a byte, and two control tokens."""
+    controls = ["<|im_start|>", "<|im_end|>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate([*controls, *letters])}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(control, special=True) for control in controls])
+    return ChatTokenizer(tokenizer, CHATML, [END])
+
+
+def tokens_of(text: str) -> list[int]:
+    tokenizer = chat_tokenizer()
+    return tokenizer.encode_rendered(text)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A step's progress."""
+
+    rows_done: int
+    rows: int
+    section: int
+    sections: int
+
+
+class ScriptedConversation:
+    """Answers are taken from `script`, one an answer: tokens, an error to raise, or `WAIT` until `go` or `stop`."""
+
+    WAIT = object()
+
+    def __init__(self, script: Iterable[Sequence[object]]) -> None:
+        self.script: Queue[Sequence[object]] = Queue()
+        for answer in script:
+            self.script.put(answer)
+        self.contexts: list[list[int]] = []
+        self.waiting = Event()
+        self.go = Event()
+        self.stopped = Event()
+        self.closed = False
+
+    def generate(
+        self,
+        context: Sequence[int],
+        *,
+        max_tokens: int,
+        choose: Chooser,
+        stop_tokens: Container[int],
+        on_progress: Callable[[Rows], None],
+    ) -> Generator[int, None, None]:
+        self.stopped.clear()
+        self.contexts.append(list(context))
+        for section in range(1, 4):
+            on_progress(Rows(0, len(context), section, 3))
+        made = 0
+        for item in self.script.get_nowait():
+            if isinstance(item, TrineError):
+                raise item
+            if item is self.WAIT:
+                self.waiting.set()
+                self.go.wait()
+                self.go.clear()
+                if self.stopped.is_set():
+                    raise SessionStopped
+                continue
+            logits = np.zeros(300)
+            logits[item] = 1.0
+            made += 1
+            yield choose(logits, [*context])
+            if item in stop_tokens or made == max_tokens:
+                return
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.go.set()
+
+    def close(self) -> None:
+        self.closed = True

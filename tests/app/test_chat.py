@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from threading import Thread
+
+import pytest
+
+from app.chat import Chat, Done, Event, Failed, Progress, Reason, Role, Settings, Started, Text
+from engine.errors import InputError, LinkError, ProtocolError, SessionStopped
+from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
+
+TOKENIZER = chat_tokenizer()
+
+
+def answered(*texts: str) -> list[list[object]]:
+    return [[*tokens_of(text), END] for text in texts]
+
+
+def chat_with(conversation: ScriptedConversation, settings: Settings | None = None, context: int = 1000) -> Chat:
+    return Chat(lambda: conversation, TOKENIZER, settings or Settings(), context)
+
+
+def said(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text))
+
+
+def test_a_question_is_answered_piece_by_piece() -> None:
+    chat, events = chat_with(ScriptedConversation(answered("Paris. 👍"))), list[Event]()
+    chat.send("Capital of France?", events.append)
+    assert isinstance(events[0], Started)
+    assert [type(event) for event in events[1:4]] == [Progress] * 3
+    assert said(events) == "Paris. 👍"
+    last = events[-1]
+    assert isinstance(last, Done)
+    assert last.reason is Reason.END
+    assert last.speed.answer_tokens == len("Paris. 👍".encode())
+    assert [(message.role, message.text) for message in chat.messages] == [
+        (Role.USER, "Capital of France?"),
+        (Role.ASSISTANT, "Paris. 👍"),
+    ]
+
+
+def test_the_next_question_goes_on_from_the_same_tokens() -> None:
+    conversation = ScriptedConversation(answered("one", "two"))
+    chat = chat_with(conversation)
+    chat.send("first", lambda _: None)
+    chat.send("second", lambda _: None)
+    first, second = conversation.contexts
+    held = [*first, *tokens_of("one"), END]
+    assert second[: len(held)] == held
+    assert TOKENIZER.decode(second) == "user\nfirst\nassistant\none\nuser\nsecond\nassistant\n"
+
+
+def test_the_system_prompt_stands_first() -> None:
+    conversation = ScriptedConversation(answered("yes"))
+    chat_with(conversation, Settings(system="Be brief.")).send("really", lambda _: None)
+    assert TOKENIZER.decode(conversation.contexts[0]).startswith("system\nBe brief.\nuser\n")
+
+
+def test_regenerate_replaces_the_answer() -> None:
+    conversation = ScriptedConversation(answered("one", "other"))
+    chat = chat_with(conversation)
+    chat.send("question", lambda _: None)
+    chat.regenerate(lambda _: None)
+    assert [message.text for message in chat.messages] == ["question", "other"]
+    assert conversation.contexts[0] == conversation.contexts[1]
+
+
+def test_edit_drops_what_came_after() -> None:
+    conversation = ScriptedConversation(answered("one", "two", "three"))
+    chat = chat_with(conversation)
+    chat.send("a", lambda _: None)
+    chat.send("b", lambda _: None)
+    chat.edit(0, "c", lambda _: None)
+    assert [message.text for message in chat.messages] == ["c", "three"]
+
+
+def test_a_stop_string_ends_the_answer_and_the_next_prompt_holds_the_cut_text() -> None:
+    conversation = ScriptedConversation([*answered("fine\nUser: more"), *answered("x")])
+    chat, events = chat_with(conversation, Settings(stop=("\nUser:",))), list[Event]()
+    chat.send("hello", events.append)
+    assert said(events) == "fine"
+    assert isinstance(events[-1], Done)
+    assert events[-1].reason is Reason.STOP_WORD
+    chat.send("go on", lambda _: None)
+    assert "fine\nuser\ngo on" in TOKENIZER.decode(conversation.contexts[1])
+
+
+@pytest.mark.parametrize(("max_tokens", "reason"), [(3, Reason.LENGTH), (500, Reason.CONTEXT)])
+def test_an_answer_ends_where_there_is_no_room(max_tokens: int, reason: Reason) -> None:
+    conversation = ScriptedConversation(answered("abcdefghijklmnop"))
+    chat, events = chat_with(conversation, Settings(max_tokens=max_tokens), context=26), list[Event]()
+    chat.send("i", events.append)
+    assert isinstance(events[-1], Done)
+    assert events[-1].reason is reason
+    assert said(events) == "abcdefghijklmnop"[: min(max_tokens, 26 - len(conversation.contexts[0]))]
+
+
+def test_a_prompt_too_long_by_one_token_is_refused_before_anything_is_sent() -> None:
+    probe = ScriptedConversation(answered("x"))
+    chat_with(probe).send("hello", lambda _: None)
+    length = len(probe.contexts[0])
+
+    conversation, events = ScriptedConversation(answered("x")), list[Event]()
+    chat_with(conversation, context=length).send("hello", events.append)
+    assert not conversation.contexts
+    assert isinstance(events[-1], Failed)
+    assert isinstance(events[-1].error, InputError)
+    assert f"{length} tokens" in str(events[-1].error)
+    assert "by 1 or" in str(events[-1].error)
+
+    chat_with(conversation, context=length + 1).send("hello", events.append)
+    assert isinstance(events[-1], Done)
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_question_is_refused(text: str) -> None:
+    events: list[Event] = []
+    chat_with(ScriptedConversation([])).send(text, events.append)
+    assert [type(event) for event in events] == [Failed]
+
+
+def test_wrong_options_are_refused() -> None:
+    for settings in (Settings(temperature=-1), Settings(max_tokens=0)):
+        events: list[Event] = []
+        chat_with(ScriptedConversation([]), settings).send("x", events.append)
+        assert isinstance(events[0], Failed)
+        assert isinstance(events[0].error, InputError)
+
+
+def test_stop_from_another_thread_keeps_the_text() -> None:
+    conversation = ScriptedConversation(
+        [[*tokens_of("half"), ScriptedConversation.WAIT, *tokens_of(" more")], *answered("next")]
+    )
+    chat, events = chat_with(conversation), list[Event]()
+    thread = Thread(target=chat.send, args=("question", events.append))
+    thread.start()
+    assert conversation.waiting.wait(5)
+    chat.stop()
+    thread.join(5)
+    assert isinstance(events[-1], Done)
+    assert events[-1].reason is Reason.STOPPED
+    assert chat.messages[-1].text == "half"
+    chat.send("again", events.append)
+    assert said(events).endswith("next")
+    assert "half\nuser\nagain" in TOKENIZER.decode(conversation.contexts[1])
+
+
+def test_an_answer_stopped_before_its_first_word_leaves_no_message() -> None:
+    conversation = ScriptedConversation([[SessionStopped()], *answered("ok")])
+    chat = chat_with(conversation)
+    chat.send("one", lambda _: None)
+    chat.send("two", lambda _: None)
+    assert [message.text for message in chat.messages] == ["two", "ok"]
+
+
+@pytest.mark.parametrize("error", [LinkError("closed", "node 1"), ProtocolError("answers-differ")], ids=["link", "protocol"])
+def test_after_a_lost_node_the_next_question_opens_a_new_conversation(error: LinkError) -> None:
+    lost = ScriptedConversation([*answered("one"), [*tokens_of("tw"), error]])
+    fresh = ScriptedConversation(answered("three"))
+    opened = iter([lost, fresh])
+    chat, events = Chat(lambda: next(opened), TOKENIZER, Settings(), 1000), list[Event]()
+    chat.send("a", events.append)
+    chat.send("b", events.append)
+    assert events[-1] == Failed(error)
+    assert lost.closed
+    chat.send("c", events.append)
+    assert TOKENIZER.decode(fresh.contexts[0]) == "user\na\nassistant\none\nuser\nb\nassistant\ntw\nuser\nc\nassistant\n"
+
+
+def test_a_conversation_survives_what_the_user_did_wrong() -> None:
+    conversation = ScriptedConversation([[InputError("no")], *answered("fine")])
+    chat, events = chat_with(conversation), list[Event]()
+    chat.send("a", events.append)
+    chat.send("b", events.append)
+    assert not conversation.closed
+    assert isinstance(events[-1], Done)
+
+
+def test_nodes_that_cannot_be_reached_are_an_outcome() -> None:
+    def unreachable() -> ScriptedConversation:
+        raise LinkError("refused", "node 2")
+
+    chat, events = Chat(unreachable, TOKENIZER, Settings(), 100), list[Event]()
+    chat.send("a", events.append)
+    assert isinstance(events[-1], Failed)
+    assert str(events[-1].error) == "node 2: refused"
+
+
+def test_progress_grows_to_one() -> None:
+    rows = [Progress(done, 100, section, 4, 64) for done in (0, 64) for section in (0, 2, 4)] + [Progress(100, 100, 0, 4, 64)]
+    fractions = [progress.fraction for progress in rows]
+    assert fractions == sorted(fractions)
+    assert fractions[0] == 0
+    assert fractions[-1] == 1
