@@ -1,1 +1,50 @@
 """The states of a chat session on both sides, without I/O."""
+
+from engine.session.client import ClientEvent, ClientSession, Discarded
+from engine.session.hello import Hello, PeerError, PeerHello, Welcome
+from engine.session.machine import State
+from engine.session.messages import (
+    Answer,
+    Block,
+    Bye,
+    Material,
+    Progress,
+    Ready,
+    Rewind,
+    Step,
+    Stop,
+    Stopped,
+    answer_digest,
+    compare,
+)
+from engine.session.node import NodeEvent, NodeSession
+from engine.session.peer import PeerSession, session_of
+from engine.session.terms import Terms
+
+__all__ = [
+    "Answer",
+    "Block",
+    "Bye",
+    "ClientEvent",
+    "ClientSession",
+    "Discarded",
+    "Hello",
+    "Material",
+    "NodeEvent",
+    "NodeSession",
+    "PeerError",
+    "PeerHello",
+    "PeerSession",
+    "Progress",
+    "Ready",
+    "Rewind",
+    "State",
+    "Step",
+    "Stop",
+    "Stopped",
+    "Terms",
+    "Welcome",
+    "answer_digest",
+    "compare",
+    "session_of",
+]

@@ -1,0 +1,243 @@
+"""The client's side of a session with one node, without I/O.
+
+Rule 1. What the program around it does wrong is a ValueError, what the node does wrong a
+        ProtocolError. `Discarded` is neither: a rewind or a stop was faster than the dealing thread.
+Rule 2. The book of rows is the node's own (ledger.py), so that nothing leaves that the node would
+        refuse: no row twice, no material beyond the queue's bound, no step past the context.
+Rule 3. The step's end is the node's to say: position and queue change when its ANSWER is heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from engine.errors import ProtocolError
+from engine.link.frames import Data, Frame, FrameType
+from engine.session.hello import Hello, Welcome
+from engine.session.keys import NONCE_BYTES, SEED_BYTES, derive, fresh
+from engine.session.ledger import RowLedger
+from engine.session.machine import CLIENT_RECEIVES, CLIENT_SENDS, Machine, State
+from engine.session.messages import (
+    DIGEST_BYTES,
+    LOGIT_BYTES,
+    Answer,
+    Block,
+    Material,
+    Progress,
+    Ready,
+    Rewind,
+    Step,
+    Stopped,
+)
+from engine.session.terms import Terms
+
+ClientEvent = Welcome | Ready | Progress | Answer | Stopped
+
+
+class Discarded(Exception):  # noqa: N818 - nothing is wrong
+    """The rows were discarded by a rewind or a stop while they were being dealt."""
+
+
+class ClientSession(Machine[ClientEvent]):
+    """The client's view of the link to one node.
+
+    `session` (16 bytes) and `epoch` are the same for both nodes; `prefix`, 1 or `terms.prefix`, says
+    how many public prefix tokens the conversation begins with. Seed and nonce are drawn for this link.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        session: bytes,
+        *,
+        epoch: int = 0,
+        prefix: int | None = None,
+        seed: bytes | None = None,
+        nonce: bytes | None = None,
+    ) -> None:
+        super().__init__(session, CLIENT_SENDS, CLIENT_RECEIVES)
+        self.welcome: Welcome | None = None
+        self._terms, self._session, self._epoch = terms, session, epoch
+        self._prefix = terms.prefix if prefix is None else prefix
+        self._seed = seed or fresh(SEED_BYTES)
+        self._nonce = nonce or fresh(NONCE_BYTES)
+        self._rows = self._ledger(terms.queue_bytes)
+        self._step: Step | None = None
+
+    def __repr__(self) -> str:
+        return f"<ClientSession {self.state.value}>"
+
+    @property
+    def position(self) -> int:
+        """Length of the context in tokens, the prefix included, as far as the node has answered."""
+        return self._rows.position
+
+    @property
+    def queued_bytes(self) -> int:
+        """Material at the node, or on its way, that is not used up."""
+        return self._rows.queued_bytes
+
+    @property
+    def queue_bytes(self) -> int:
+        """The bound of `queued_bytes`; the node's WELCOME may lower it."""
+        return self._rows.queue_bytes
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that were announced and not used."""
+        return self._rows.queued_rows
+
+    def key(self, purpose: str) -> bytes:
+        """This session's 32-byte key of client and node for one purpose; ValueError before WELCOME."""
+        if self.welcome is None:
+            raise ValueError("there is no key before WELCOME")
+        return derive(
+            self._seed,
+            (self._nonce, bytes.fromhex(self.welcome.nonce)),
+            session=self._session,
+            epoch=self._epoch,
+            pair=f"D-E{self._terms.role}",
+            purpose=purpose,
+        )
+
+    # What the client says; see engine/session/machine.py for when
+
+    def send_hello(self) -> bytes:
+        """HELLO: who calls, and what must be equal on both sides."""
+        terms = self._terms
+        hello = Hello(
+            program=terms.program,
+            pack=terms.pack,
+            role=terms.role,
+            epoch=self._epoch,
+            start_id=terms.start_id,
+            nonce=self._nonce.hex(),
+            seed=self._seed.hex(),
+            prefix=self._prefix,
+            queue_bytes=terms.queue_bytes,
+            context=terms.context,
+        )
+        return self._write(FrameType.HELLO, hello.encode())
+
+    def send_block(self, first_row: int, count: int, first_position: int) -> bytes:
+        """BLOCK: these rows are being dealt. `Discarded` if dealing must start elsewhere by now."""
+        with self._lock:
+            self._still(first_position == self._rows.dealt_position)
+            self._place(FrameType.BLOCK)
+            with _own_fault():
+                self._rows.announce(first_row, count, first_position)
+            return self._write(FrameType.BLOCK, *Block(first_row, count, first_position).parts())
+
+    def send_material(self, first_row: int, section: int, data: Data) -> bytes:
+        """MATERIAL for the second evaluator. `Discarded` if the block was."""
+        with self._lock:
+            self._still(self._rows.holds(first_row))
+            self._place(FrameType.MATERIAL)
+            with _own_fault():
+                self._rows.deliver(first_row, section, len(data))
+            return self._write(FrameType.MATERIAL, *Material(first_row, section, data).parts())
+
+    def send_step(self, step: Step) -> bytes:
+        """STEP: compute tokens on the next rows; `kappa2` is left out for the first evaluator."""
+        with self._lock:
+            self._place(FrameType.STEP)
+            if not 1 <= step.answers <= step.count:
+                raise ValueError(f"{step.answers} answers for {step.count} rows")
+            with _own_fault():
+                self._rows.begin(step.first_row, step.count, step.first_position)
+            self._step = step
+            head, deltas, kappa2 = step.parts()
+            return self._write(FrameType.STEP, head, deltas, kappa2 if self._terms.role == 2 else b"")
+
+    def send_rewind(self, position: int) -> bytes:
+        """REWIND: cut the context to `position` tokens; what is queued is discarded."""
+        with self._lock:
+            self._place(FrameType.REWIND)
+            with _own_fault():
+                self._rows.rewind(position)
+            return self._write(FrameType.REWIND, *Rewind(position).parts())
+
+    def send_stop(self) -> bytes:
+        """STOP the running step; what is queued is discarded. STOPPED answers, after an ANSWER or not."""
+        with self._lock:
+            data = self._write(FrameType.STOP)
+            self._rows.discard()
+            return data
+
+    # What the client hears
+
+    def _event(self, frame: Frame) -> ClientEvent:
+        readers: dict[FrameType, Callable[[Data], ClientEvent]] = {
+            FrameType.WELCOME: self._hear_welcome,
+            FrameType.READY: Ready.parse,
+            FrameType.PROGRESS: self._hear_progress,
+            FrameType.ANSWER: self._hear_answer,
+            FrameType.STOPPED: self._hear_stopped,
+        }
+        return readers[frame.type](frame.payload)
+
+    def _hear_welcome(self, payload: Data) -> Welcome:
+        welcome, terms = Welcome.parse(payload), self._terms
+        for code, theirs, ours in (
+            ("wrong-program", welcome.program, terms.program),
+            ("wrong-role", welcome.role, terms.role),
+            ("wrong-pack", welcome.pack, terms.pack),
+            ("wrong-peer", welcome.peer_fingerprint, terms.peer_fingerprint),
+            ("wrong-limits", welcome.context, terms.context),
+        ):
+            if theirs != ours:
+                raise ProtocolError(code, f"{theirs}, not {ours}")
+        if welcome.queue_bytes > terms.queue_bytes:
+            raise ProtocolError("wrong-limits", f"a queue of {welcome.queue_bytes} bytes")
+        self._rows = self._ledger(welcome.queue_bytes)
+        self.welcome = welcome
+        return welcome
+
+    def _hear_progress(self, payload: Data) -> Progress:
+        progress = Progress.parse(payload)
+        if (progress.rows, progress.sections) != (self._running().count, self._terms.sections):
+            raise ProtocolError("out-of-range", "PROGRESS of another step")
+        return progress
+
+    def _hear_answer(self, payload: Data) -> Answer:
+        step = self._running()
+        logits = step.answers * self._terms.vocab * LOGIT_BYTES
+        answer = Answer.parse(payload, length=logits if self._terms.role == 1 else DIGEST_BYTES)
+        if (answer.first_row, answer.count) != (step.first_row, step.answers):
+            raise ProtocolError("out-of-range", f"ANSWER to row {answer.first_row}")
+        self._rows.finish()
+        return answer
+
+    def _hear_stopped(self, payload: Data) -> Stopped:
+        stopped = Stopped.parse(payload)
+        if stopped.first_row != self._rows.step_first:
+            raise ProtocolError("out-of-range", f"STOPPED at row {stopped.first_row}")
+        self._rows.settle()
+        return stopped
+
+    def _running(self) -> Step:
+        if self._step is None:
+            raise ValueError("no step was sent")
+        return self._step
+
+    def _still(self, valid: bool) -> None:
+        if self.state in (State.STOPPING, State.LATE) or not valid:
+            raise Discarded
+
+    def _ledger(self, queue_bytes: int) -> RowLedger:
+        return RowLedger(
+            prefix=self._prefix,
+            context=self._terms.context,
+            sections=self._terms.sections if self._terms.role == 2 else 0,
+            queue_bytes=queue_bytes,
+        )
+
+
+@contextmanager
+def _own_fault() -> Iterator[None]:
+    """What the node would refuse was asked for on this side."""
+    try:
+        yield
+    except ProtocolError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,141 @@
+"""Which rows were announced, dealt, used and discarded: the same book on both sides of a link.
+
+Rule 1. A row is a serial number that only grows. It is announced once, used once by one step or
+        discarded, and never again; row 0 does not exist.
+Rule 2. Rows are announced for the position where dealing stands, never beyond the context.
+Rule 3. A step uses exactly the next announced rows that were not used, in one run without a gap, and
+        starts where the context ends. Their material may still be on its way.
+Rule 4. Material comes block by block and section by section, in order.
+Rule 5. A rewind and a stop discard every announced row that was not used. Nothing for a discarded row
+        may come later: the link keeps order.
+Rule 6. Material counts against the queue's bound until the step that uses the last row of its block
+        has ended, or the block is discarded. The client learns the end later than the node, so it
+        never counts less.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from engine.errors import ProtocolError
+
+MAX_ROW = (1 << 63) - 1
+
+
+@dataclass(slots=True)
+class _Block:
+    first: int
+    count: int
+    used: int = 0
+    sections: int = 0  # delivered
+    bytes: int = 0
+
+    @property
+    def next(self) -> int:
+        return self.first + self.used
+
+
+class RowLedger:
+    """The rows of one session; every method raises ProtocolError and then has changed nothing.
+
+    `sections` is how many a block's material has (0 on the link to the first evaluator).
+    """
+
+    def __init__(self, *, prefix: int, context: int, sections: int, queue_bytes: int) -> None:
+        self.position = prefix  # length of the context in tokens
+        self.dealt_position = prefix  # the next position to deal a row for
+        self.last_announced = 0
+        self.last_spent = 0  # used or discarded
+        self.queued_bytes = 0
+        self.queue_bytes = queue_bytes
+        self.step_first = self.step_count = 0  # the last step; a count of 0: it has ended
+        self._prefix, self._context, self._sections = prefix, context, sections
+        self._blocks: deque[_Block] = deque()
+
+    @property
+    def queued_rows(self) -> int:
+        """Announced rows that were neither used nor discarded."""
+        return sum(block.count - block.used for block in self._blocks)
+
+    def announce(self, first: int, count: int, position: int) -> None:
+        """A block of rows is being dealt."""
+        if count < 1 or first + count - 1 > MAX_ROW:
+            raise ProtocolError("out-of-range", f"{count} rows from {first}")
+        if first <= self.last_announced:
+            raise ProtocolError("row-reused", f"row {first} was announced before")
+        if position != self.dealt_position:
+            raise ProtocolError("wrong-position", f"dealt for {position}, not {self.dealt_position}")
+        if position + count > self._context:
+            raise ProtocolError("too-long", f"{position + count} tokens, {self._context} fit")
+        self._blocks.append(_Block(first, count))
+        self.last_announced = first + count - 1
+        self.dealt_position += count
+
+    def holds(self, first: int) -> bool:
+        """Whether the block that begins with this row was announced and not discarded."""
+        return any(block.first == first for block in self._blocks)
+
+    def expects(self, first: int, section: int) -> None:
+        """The next material is this one."""
+        block = next((b for b in self._blocks if b.sections < self._sections), None)
+        if block is None or block.first != first:
+            raise ProtocolError("not-dealt", f"no material is due for row {first}")
+        if section != block.sections:
+            raise ProtocolError("out-of-range", f"section {section}, not {block.sections}")
+
+    def deliver(self, first: int, section: int, length: int) -> None:
+        """Material of `length` bytes has come, or leaves."""
+        self.expects(first, section)
+        if self.queued_bytes + length > self.queue_bytes:
+            raise ProtocolError("queue-full", f"over {self.queue_bytes} bytes")
+        block = next(b for b in self._blocks if b.first == first)
+        block.sections += 1
+        block.bytes += length
+        self.queued_bytes += length
+
+    def begin(self, first: int, count: int, position: int) -> None:
+        """A step uses the next `count` rows."""
+        if first <= self.last_spent:
+            raise ProtocolError("row-reused", f"row {first}; {self.last_spent} was the last spent")
+        if position != self.position:
+            raise ProtocolError("wrong-position", f"{position}, not {self.position}")
+        expected, left, taken = first, count, []
+        for block in self._blocks:
+            take = min(left, block.count - block.used)
+            if take and block.next != expected:
+                break
+            taken.append((block, take))
+            expected += take
+            left -= take
+        if left:
+            raise ProtocolError("not-dealt", f"{count} rows from {first}")
+        for block, take in taken:
+            block.used += take
+        self.last_spent = first + count - 1
+        self.step_first, self.step_count = first, count
+
+    def finish(self) -> None:
+        """The step was answered: the context has grown."""
+        self.position += self.step_count
+        self.step_count = 0
+        while self._blocks and self._blocks[0].used == self._blocks[0].count:
+            self.queued_bytes -= self._blocks.popleft().bytes
+
+    def discard(self) -> None:
+        """Discard every queued row; a running step may still be answered."""
+        self._blocks.clear()
+        self.queued_bytes = 0
+        self.last_spent = self.last_announced
+
+    def settle(self) -> None:
+        """After a stop: the context is where the last answered step left it, and dealing starts there."""
+        self.step_count = 0
+        self.dealt_position = self.position
+
+    def rewind(self, position: int) -> None:
+        """Cut the context to `position` tokens and discard every queued row."""
+        if not self._prefix <= position <= self.position:
+            raise ProtocolError("wrong-position", f"rewind to {position} of {self.position}")
+        self.discard()
+        self.position = self.dealt_position = position

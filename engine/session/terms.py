@@ -1,0 +1,26 @@
+"""What one side of a link knows and wants before a session begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """One link's terms; digests and fingerprints in lower-case hex.
+
+    `context` is the number of tokens a node bears at most or a client asks for, `queue_bytes` likewise
+    for dealt material; a client may ask for less queue than the node has, and gets what both have.
+    """
+
+    program: str
+    pack: str  # of the node at this link
+    role: int  # of the node at this link
+    vocab: int
+    d_model: int
+    sections: int
+    prefix: int  # length of the whole public prefix
+    context: int
+    queue_bytes: int
+    start_id: str  # 16 bytes, drawn when this process started
+    peer_fingerprint: str  # of the certificate of the other node
