@@ -138,7 +138,7 @@ def read_sentencepiece(path: Path, added: dict[int, tuple[str, bool]]) -> Vocabu
             data = file.read(MAX_TOKENIZER + 1)
         if len(data) > MAX_TOKENIZER:
             raise ModelError(f"longer than {MAX_TOKENIZER} bytes", path)
-        pieces = SentencePieceProcessor(model_proto=data)
+        pieces = SentencePieceProcessor(model_proto=data or b"\0")  # it takes an empty one for none at all
     except (OSError, RuntimeError) as error:
         raise ModelError("not a sentencepiece model that can be read", path) from error
     size = pieces.get_piece_size()

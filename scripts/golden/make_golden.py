@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +75,10 @@ def small(name: str, model: small_llama.SmallLlama) -> None:
         cases = [small_case(network, tokenizer, prompt) for prompt in SMALL_PROMPTS]
         chat = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], add_generation_prompt=True, return_dict=False)
     arrays = {f"logits_{i}": case.pop("logits") for i, case in enumerate(cases)}
-    write(f"small_{name}.json", {"versions": versions(), "cases": cases, "chat_tokens": chat})
+    write(
+        f"small_{name}.json",
+        {"versions": versions(), "weights": small_llama.digest(model), "cases": cases, "chat_tokens": chat},
+    )
     np.savez_compressed(GOLDEN / f"small_{name}.npz", **arrays)
 
 
@@ -107,6 +111,10 @@ def greedy(network: LlamaForCausalLM, ids: list[int], count: int, stop: int | No
 def real(path: Path) -> None:
     """The demo model: token ids of some strings, and its answer to one question in float32."""
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    # transformers takes GPT-2's words for every GGUF file; the model's own tokenizer (in the file: pre = smollm) cuts
+    # every digit off first. It differs in " \u00bd" only.
+    words = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
     network = LlamaForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     chat = tokenizer.apply_chat_template([{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_dict=False)
     with torch.no_grad():

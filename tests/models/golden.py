@@ -63,6 +63,12 @@ def small_cases(name: str) -> tuple[SmallCase, ...]:
         )
 
 
+def small_digest(name: str) -> str:
+    """`small_llama.digest` of the weights that the figures hold for."""
+    fingerprint: str = _json(f"small_{name}.json")["weights"]
+    return fingerprint
+
+
 def small_chat_tokens(name: str) -> list[int]:
     """The user's "hi" in the small model's chat template, ready for an answer."""
     tokens: list[int] = _json(f"small_{name}.json")["chat_tokens"]

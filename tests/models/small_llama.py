@@ -6,6 +6,7 @@ attention scores spread over several nats, logits with a spread of about 3.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass, replace
@@ -94,6 +95,14 @@ def tensors(model: SmallLlama) -> dict[str, Float32]:
     made["model.norm.weight"] = gain()
     head = matrix(model.vocab, d, 3.0)
     return made if model.tied else made | {"lm_head.weight": head}
+
+
+def digest(model: SmallLlama) -> str:
+    """A fingerprint of all weights: golden files hold only for the weights they were computed with."""
+    whole = hashlib.blake2b(digest_size=16)
+    for name, values in tensors(model).items():
+        whole.update(f"{name} {values.shape} ".encode() + values.tobytes())
+    return whole.hexdigest()
 
 
 def vocabulary(model: SmallLlama) -> list[str]:
