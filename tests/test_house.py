@@ -28,13 +28,13 @@ ROOMS = {  # each room of the engine, and the rooms that it may import; `errors`
     "ring": set(),
     "prf": {"ring"},
     "wire": {"ring"},
-    "gates": {"wire", "prf", "ring"},
+    "gates": {"functions", "wire", "prf", "ring"},
     "functions": {"ring"},
-    "models": {"gates", "functions"},
+    "models": {"gates", "functions", "wire", "ring"},
     "parties": {"models", "gates", "wire", "prf", "ring"},
     "link": set(),
     "session": {"link"},
-    "provision": {"models", "functions", "prf", "parties", "ring", "gates"},
+    "provision": {"models", "functions", "prf", "parties", "wire", "ring", "gates"},
     "generate": set(),
 }
 

@@ -1,8 +1,8 @@
 """The answer and the wrap alarm, opened in one round and forwarded to the dealer (protocol, sections 2 and 7).
 
-The logits are an ordinary opening: bits [16, 40) of c go to the dealer, 3 bytes a logit with 12 fraction bits (activation
-12 + weight 16 - 16). The alarm word is the XOR of every wrap hit's 16-bit mask over the whole step; its two shares are
-opened *between the nodes* under 16 mask bits from k1 and 16 from k2, and the opened word is forwarded: never a bare share.
+The logits are an opening: bits [16, 40) of c go to the dealer, 3 bytes a logit (14 fraction bits for SmolLM2: hidden 13
++ head 17 - 16). The alarm word is the XOR of every wrap hit's 16-bit mask over the whole step; its two shares are opened
+*between the nodes* under 16 mask bits from k1 and 16 from k2, and the opened word is forwarded: never a bare share.
 """
 
 import numpy as np

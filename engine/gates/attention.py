@@ -5,7 +5,10 @@ tokens come from the pack, masked like weights. Masked positions are public: the
 flat as [row][head][key].
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.gates.online import Clear, Codec, Evaluation, Gate
 from engine.gates.sides import Dealing
@@ -14,7 +17,7 @@ from engine.ring.fixed import Real, Ring
 from engine.wire import Extent, Mask, Opening, Rho, Rows, Wire
 
 
-def _store(cache: Ring, rows: Rows, new: Ring) -> None:
+def _store(cache: NDArray[Any], rows: Rows, new: NDArray[Any]) -> None:
     """Put [rows, kv_heads * head_dim] at the rows' positions of a cache [kv_heads, capacity, head_dim]."""
     heads, _, dim = cache.shape
     cache[:, rows.position : rows.position + rows.count] = new.reshape(rows.count, heads, dim).transpose(1, 0, 2)
@@ -42,7 +45,7 @@ def clear_remember(p: Clear, layer: int, k: Real, v: Real) -> None:
 remember = Gate("remember", deal_remember, evaluate_remember, clear_remember)
 
 
-def _heads(x: Ring, heads: int) -> Ring:
+def _heads(x: NDArray[Any], heads: int) -> NDArray[Any]:
     return x.reshape(x.shape[0], heads, x.shape[1] // heads)
 
 

@@ -77,7 +77,8 @@ def clear(p: Clear, s: Real, heads: int, window: Window, level: int, levels: int
     bounds = p.rows.offsets(Extent(key=heads))
     top = np.array([s[bounds[r] : bounds[r + 1]].reshape(heads, -1).max(axis=1) for r in range(p.rows.count)])
     p.observer.looked_up(p.section, "max", top)
-    return BIN * (np.floor(top / BIN) + 1.0)
+    above: Real = BIN * (np.floor(top / BIN) + 1.0)
+    return above
 
 
 maximum = Gate("maximum", deal, evaluate, clear)
@@ -109,7 +110,8 @@ def clear_below(p: Clear, s: Real, m: Real, heads: int) -> Real:
     """s - M."""
     repeated = [np.repeat(m[r], n) for r, n in enumerate(p.rows.keys)]
     del heads
-    return s - np.concatenate(repeated)
+    difference: Real = s - np.concatenate(repeated)
+    return difference
 
 
 below = Gate("below", deal_below, evaluate_below, clear_below)

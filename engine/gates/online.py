@@ -183,7 +183,7 @@ class Clear:
 
 
 class Gate:
-    """A gate as a program calls it: the reader's own side of it runs. `deal`, `evaluate` and `clear` take the same arguments."""
+    """A gate as a program calls it: the reader's own side of it runs. All three take the same arguments."""
 
     __slots__ = ("__name__", "sides")
 

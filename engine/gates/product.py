@@ -6,6 +6,8 @@
 One round, 8 bytes an output each way, nothing dealt.
 """
 
+import numpy as np
+
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.ring.fixed import Real, Ring
@@ -37,7 +39,7 @@ def evaluate_squares(e: Evaluation, x: Wire) -> Opening:
 def clear_squares(p: Clear, x: Real) -> Real:
     """Σ x²."""
     del p
-    return (x * x).sum(axis=1, keepdims=True)
+    return np.asarray((x * x).sum(axis=1, keepdims=True))
 
 
 sum_of_squares = Gate("sum_of_squares", deal_squares, evaluate_squares, clear_squares)

@@ -5,7 +5,7 @@ Evaluation  holds one key, runs over masked values; asking for an opening's valu
 Clear       runs over floats and reports what it sees to an observer (calibration, the wrap budget).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,9 +40,17 @@ class Weights(Protocol):
     def masked(self, weight: str) -> Ring:
         """``m_W``, the same at both; [out, in]."""
 
-    tables: Mapping[str, Ring]  #: public look-up tables, ready to rotate
-    keys: list["Cache"]
-    values: list["Cache"]
+    @property
+    def tables(self) -> Mapping[str, Ring]:
+        """Public look-up tables, ready to rotate."""
+
+    @property
+    def keys(self) -> Sequence["Cache"]:
+        """A layer's keys."""
+
+    @property
+    def values(self) -> Sequence["Cache"]:
+        """A layer's values."""
 
 
 class Cache:

@@ -7,6 +7,8 @@ which the evaluators compute their shares of the wrap alarm. The shift is wrong 
 |z| / 2^64: the model's wrap budget.
 """
 
+from functools import cache
+
 import numpy as np
 
 from engine.gates.online import Clear, Evaluation, Gate
@@ -16,6 +18,7 @@ from engine.ring.words import mix, truncate_mask, truncate_opened
 from engine.wire import Mask, Opening, Rho, Wire
 
 
+@cache
 def alarm_seed(section: int, gate: int) -> int:
     """Seed of the public 16-bit masks of one array's wrap hits; each (row, element) has its own."""
     return int(mix(np.int64(section << 20 | gate)))

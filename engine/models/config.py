@@ -24,16 +24,23 @@ class Frozen(BaseModel):
 class Scales(Frozen):
     """Fraction bits (protocol, section 11)."""
 
-    activation: Small = 12
-    weight: Small = 16
+    activation: Small = 12  #: q, k, v, SiLU
+    hidden: Annotated[int, Field(ge=12, le=14)] = 13  #: a norm's output, which the wide matrices read
+    query: Annotated[int, Field(ge=8, le=16)] = 16  #: W_q and W_k
     residual: Small = 18
     probability: Small = 20
     mixture: Small = 16
     reciprocal: Small = 17
-    rsqrt: Small = 13
+    norm: Small = 13  #: a norm's input over 2^exponent
+    rsqrt: Small = 15  #: 2^exponent / rms in a layer
+    final_rsqrt: Small = 17  #: and in the last norm, whose error scales every logit
     rotary: Small = 14
     power: Small = 10
-    narrow: Small = 34  #: q, k and scores are exact modulo 2^narrow
+
+    @property
+    def narrow(self) -> int:
+        """Q, k and scores are exact modulo 2^narrow: one logical shift takes the bits above the activations' away."""
+        return 64 - (self.hidden - self.activation) - self.query - self.rotary
 
     @property
     def score(self) -> int:
@@ -42,7 +49,7 @@ class Scales(Frozen):
 
 
 class Norm(Frozen):
-    """RMSNorm: t = x / 2^exponent has `rsqrt` bits, the look-up reads Σ t² at twice those (protocol, section 6)."""
+    """RMSNorm: t = x / 2^exponent has `Scales.norm` bits, the look-up reads Σ t² at twice those (protocol, section 6)."""
 
     exponent: int = Field(ge=-20, le=20)
     window: WideWindow
@@ -61,6 +68,8 @@ class LayerSpec(Frozen):
     attention_norm: Norm
     mlp_norm: Norm
     silu: Silu
+    value_extra: int = Field(default=0, ge=0, le=6)  #: bits beyond the activations', where values and heads are small
+    ffn_extra: int = Field(default=0, ge=0, le=6)  #: the same for SiLU's output and the product
     level: int = Field(ge=-48, le=14)  #: the lowest tested level of the row maximum, in bins of 4 (log2 units)
 
 
@@ -87,6 +96,7 @@ class ModelSpec(Frozen):
     final_norm: Norm
     reciprocal: WideWindow
     layer: tuple[LayerSpec, ...]
+    weight_bits: dict[str, Annotated[int, Field(ge=8, le=24)]]  #: of "LAYER.v", .o, .gate, .up, .down and "head"
     wrap_budget: float = Field(ge=0, lt=1)
     reveal: str = "logits"  #: what the model's owner lets the user see
 

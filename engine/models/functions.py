@@ -56,11 +56,14 @@ def tables(spec: ModelSpec) -> dict[str, Ring]:
     out: dict[str, Ring] = {}
     for name, norm in _norms(spec).items():
         scaled = _scaled_rsqrt(spec, norm)
-        out[f"{name}.fine"], out[f"{name}.coarse"] = _wide(scaled, norm.window, 2 * b.rsqrt, b.rsqrt)
+        bits = b.final_rsqrt if name == "final_norm" else b.rsqrt
+        out[f"{name}.fine"], out[f"{name}.coarse"] = _wide(scaled, norm.window, 2 * b.norm, bits)
     wide = _wide(lambda x: 1.0 / x, spec.reciprocal, b.probability, b.reciprocal)
     out["reciprocal.fine"], out["reciprocal.coarse"] = wide
     for i, layer in enumerate(spec.layer):
-        table = fit(silu, layer.silu.window, b.activation + b.weight, layer.silu.degree, b.activation)
+        table = fit(
+            silu, layer.silu.window, b.hidden + spec.weight_bits[f"{i}.gate"], layer.silu.degree, b.activation + layer.ffn_extra
+        )
         out[f"{i}.silu"] = rotate_ready(table)
     cells = score_windows(spec)[1]
     exponents = b.probability + 4 * (cells.lowest + np.arange(cells.cells))

@@ -32,24 +32,25 @@ def embed(p: Any, spec: ModelSpec, tokens: Any) -> Any:  # noqa: ANN401  the rea
     return embedding(p, tokens, spec.vocab, spec.d_model)
 
 
-def norm(p: Any, spec: ModelSpec, x: Any, own: Norm, table: str) -> Any:  # noqa: ANN401
-    """x / rms(x), at the activations' scale; the gain is folded into the matrices that read it. 4 rounds."""
+def norm(p: Any, spec: ModelSpec, x: Any, own: Norm, table: str, bits: int) -> Any:  # noqa: ANN401
+    """x / rms(x), at `hidden` bits; the gain is folded into the matrices that read it. 4 rounds."""
     b = spec.scales
-    t = rescale(p, x, b.residual, b.rsqrt - own.exponent, "norm")
-    squares = sum_of_squares(p, t)  # scale 2 * rsqrt of (x / 2^E)^2
-    r = lookup_wide(p, squares, table, own.window, b.rsqrt, b.power)
-    r = truncate(p, r, b.rsqrt + b.power, b.rsqrt, "rsqrt")
-    return truncate(p, multiply(p, t, r), 2 * b.rsqrt, b.activation, "norm")
+    t = rescale(p, x, b.residual, b.norm - own.exponent, "norm")
+    squares = sum_of_squares(p, t)  # of x / 2^E, at twice the norm's scale
+    r = lookup_wide(p, squares, table, own.window, bits, b.power)
+    r = truncate(p, r, bits + b.power, bits, "rsqrt")
+    return truncate(p, multiply(p, t, r), b.norm + bits, b.hidden, "norm")
 
 
 def attention(p: Any, spec: ModelSpec, layer: int, h: Any, angle: Rotary) -> Any:  # noqa: ANN401
-    """Heads of attention, [rows, heads * head_dim], at the activations' scale. 1 + 1 + 8 rounds."""
+    """Heads of attention, [rows, heads * head_dim], `value_extra` bits above the activations. 1 + 1 + 8 rounds."""
     b, own = spec.scales, spec.layer[layer]
+    fine = b.activation + own.value_extra
     wide, small = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     qkv = matmul(p, h, f"{layer}.qkv", wide + 2 * small)
     q = rotate(p, part_of(qkv, 0, wide), angle, b.narrow)
     k = rotate(p, part_of(qkv, wide, wide + small), angle, b.narrow)
-    v = truncate(p, part_of(qkv, wide + small, wide + 2 * small), b.activation + b.weight, b.activation, "v")
+    v = truncate(p, part_of(qkv, wide + small, wide + 2 * small), b.hidden + spec.weight_bits[f"{layer}.v"], fine, "v")
     remember(p, layer, k, v)
     s = scores(p, layer, q, spec.heads)  # log2 units, modulo 2^narrow
     bins, cells = score_windows(spec)
@@ -59,35 +60,37 @@ def attention(p: Any, spec: ModelSpec, layer: int, h: Any, angle: Rotary) -> Any
     mixed = mixture(p, layer, weights, spec.heads)  # not yet normalised: shares the reciprocal's first round
     r = lookup_wide(p, total, "reciprocal", spec.reciprocal, b.reciprocal, b.power)
     r = truncate(p, r, b.reciprocal + b.power, b.reciprocal, "reciprocal")
-    mixed = truncate(p, mixed, b.probability + b.activation, b.mixture, "mixture")
-    return truncate(p, multiply(p, mixed, r), b.mixture + b.reciprocal, b.activation, "attention")
+    whole = b.mixture + own.value_extra
+    mixed = truncate(p, mixed, b.probability + fine, whole, "mixture")
+    return truncate(p, multiply(p, mixed, r), whole + b.reciprocal, fine, "attention")
 
 
 def mlp(p: Any, spec: ModelSpec, layer: int, h: Any) -> Any:  # noqa: ANN401
-    """SwiGLU up to the product, [rows, d_ffn]. 1 + 2 + 1 rounds."""
+    """SwiGLU up to the product, [rows, d_ffn], `ffn_extra` bits above the activations. 1 + 2 + 1 rounds."""
     b, own = spec.scales, spec.layer[layer].silu
+    fine = b.activation + spec.layer[layer].ffn_extra
     gate = matmul(p, h, f"{layer}.gate", spec.d_ffn, low40=True)
     up = matmul(p, h, f"{layer}.up", spec.d_ffn)
-    act = lookup(p, gate, f"{layer}.silu", own.window, own.degree, b.activation, b.power)
-    up = truncate(p, up, b.activation + b.weight, b.activation, "up")
-    act = truncate(p, act, b.activation + b.power, b.activation, "silu")
-    return truncate(p, multiply(p, act, up), 2 * b.activation, b.activation, "ffn")
+    act = lookup(p, gate, f"{layer}.silu", own.window, own.degree, fine, b.power)
+    up = truncate(p, up, b.hidden + spec.weight_bits[f"{layer}.up"], b.activation, "up")
+    act = truncate(p, act, fine + b.power, fine, "silu")
+    return truncate(p, multiply(p, act, up), fine + b.activation, fine, "ffn")
 
 
 def decoder_layer(p: Any, spec: ModelSpec, layer: int, x: Any, angle: Rotary) -> Any:  # noqa: ANN401
     """One layer: residual in, residual out. 24 rounds."""
     b, own = spec.scales, spec.layer[layer]
-    h = norm(p, spec, x, own.attention_norm, f"{layer}.attention_norm")
+    h = norm(p, spec, x, own.attention_norm, f"{layer}.attention_norm", b.rsqrt)
     o = matmul(p, attention(p, spec, layer, h, angle), f"{layer}.o", spec.d_model)
-    x = x + truncate(p, o, b.activation + b.weight, b.residual, "o")
-    h = norm(p, spec, x, own.mlp_norm, f"{layer}.mlp_norm")
+    x = x + truncate(p, o, b.activation + own.value_extra + spec.weight_bits[f"{layer}.o"], b.residual, "o")
+    h = norm(p, spec, x, own.mlp_norm, f"{layer}.mlp_norm", b.rsqrt)
     down = matmul(p, mlp(p, spec, layer, h), f"{layer}.down", spec.d_model)
-    return x + truncate(p, down, b.activation + b.weight, b.residual, "down")
+    return x + truncate(p, down, b.activation + own.ffn_extra + spec.weight_bits[f"{layer}.down"], b.residual, "down")
 
 
 def logits(p: Any, spec: ModelSpec, x: Any) -> Any:  # noqa: ANN401
     """The last norm and the answer. 5 rounds."""
-    return answer(p, norm(p, spec, x, spec.final_norm, "final_norm"), spec.vocab)
+    return answer(p, norm(p, spec, x, spec.final_norm, "final_norm", spec.scales.final_rsqrt), spec.vocab)
 
 
 def score_windows(spec: ModelSpec) -> tuple[Window, Window]:

@@ -27,7 +27,7 @@ from engine.models.planning import plans
 from engine.parties.masks import ModelMasks
 from engine.prf import Label, Stream
 from engine.prf.streams import Record
-from engine.ring.fixed import Real, Ring, signed
+from engine.ring.fixed import Real, Ring, decode, signed
 from engine.wire import Rows, Secret
 
 
@@ -228,12 +228,12 @@ class Dealer:
         return used
 
     def logits(self, row: int, answer: bytes | memoryview, timeout: float = 60.0) -> Real:
-        """The logits of `row` from the forwarded 3 bytes a logit, float64 [vocab] (12 fraction bits)."""
+        """The logits of `row` from the forwarded 3 bytes a logit, float64 [vocab]."""
         rho, _ = self._answer(row, timeout)
         data = np.frombuffer(answer, np.uint8).astype(np.int64).reshape(self.spec.vocab, LOGIT_BYTES)
         c = data[:, 0] | data[:, 1] << 8 | data[:, 2] << 16
         b = self.spec.scales
-        return signed(c - rho, KEPT) * 2.0 ** (DROPPED - b.activation - b.weight)
+        return decode(signed(c - rho, KEPT), b.hidden + self.spec.weight_bits["head"] - DROPPED)
 
     def wrapped(self, row: int, word: int, timeout: float = 60.0) -> bool:
         """Whether a truncation of the step that ended with `row` wrapped: its text is not to be used, the step is redone."""

@@ -10,6 +10,7 @@ Rule 3. A step that does not end (stopped, a lost peer) leaves the context where
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -174,7 +175,7 @@ class Evaluator:
                 (start, stop),
                 tokens,
                 min(last, stop - start),
-                lambda s, d=done: progress(d, s),
+                partial(progress, done),
             )
             if part is not None:
                 parts.append(part[0])

@@ -64,7 +64,7 @@ class Stream:
         block, odd = divmod(start, BLOCK)
         if odd or not (0 <= row < 1 << 48 and 0 <= section < 1 << 16 and 0 <= slot < 1 << 16):
             raise ValueError("a stream address does not fit its fields")
-        target = memoryview(out.reshape(-1).view(np.uint8))
+        target = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # an array is a buffer
         if block + -(-len(target) // BLOCK) > 1 << 40:
             raise ValueError("a stream range leaves its address")
         if not target:

@@ -89,7 +89,7 @@ def truncate_opened(c: Ring, offsets: Ring, shift: int, a: Ring, b: Ring, rows: 
                 hit = (np.int64(top == 2) & (aw >> bit)) ^ (np.int64(top == 1) & (bw >> bit))
                 alarm ^= -(hit & np.int64(1)) & mix(base + (j - start))
             i = end
-    return alarm & np.int64(0xFFFF)
+    return int(alarm & np.int64(0xFFFF))
 
 
 @kernel

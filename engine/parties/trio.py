@@ -1,0 +1,88 @@
+"""All three parties in one process, over queues: for checking a shared model, for benchmarks of the engine alone, for tests.
+
+There is no privacy in it, of course: it is the real program and the real masks with nobody kept apart.
+"""
+
+import os
+import queue
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from engine.gates.online import Exchange
+from engine.models.config import ModelSpec
+from engine.parties.dealer import Dealer
+from engine.parties.evaluator import Evaluator, StepAnswer
+from engine.parties.pack import NodePack
+from engine.ring.fixed import Real
+
+BLOCK_ROWS = 32
+_PATIENCE = 120.0
+
+
+class Trio:
+    """A dealer and two evaluators; rows are dealt when a step needs them."""
+
+    def __init__(
+        self, spec: ModelSpec, seeds: tuple[bytes, bytes], packs: Sequence[NodePack], *, prefix: int, context: int
+    ) -> None:
+        keys = [os.urandom(32) for _ in range(3)]
+        self.spec = spec
+        self.dealer = Dealer(spec, seeds, (keys[0], keys[1]), keys[2], prefix=prefix, context=context)
+        self.evaluators = [
+            Evaluator(pack, key, prefix=prefix, context=context) for pack, key in zip(packs, keys[:2], strict=True)
+        ]
+        self.redone = 0
+        self._mail: tuple[queue.Queue[bytes], queue.Queue[bytes]] = (queue.Queue(), queue.Queue())
+
+    def deal(self, count: int) -> None:
+        """Deal a block of rows and prepare it at both evaluators."""
+        first, position = self.dealer.next_row, self.dealer.dealt_position
+        for e in self.evaluators:
+            e.announce(first, count, position)
+        for section, material in self.dealer.deal(count):
+            self.evaluators[0].prepare(first, section, b"")
+            self.evaluators[1].prepare(first, section, material)
+
+    def step(self, tokens: Sequence[int], answers: int = 1) -> Real:
+        """Logits of the last `answers` tokens, [answers, vocab]; a step in which a word wrapped is redone."""
+        start = self.dealer.position
+        while True:
+            while (missing := len(tokens) - self.dealer.queued_rows) > 0:
+                self.deal(min(missing, BLOCK_ROWS))
+            request = self.dealer.request(tokens, answers)
+            with ThreadPoolExecutor(2) as pool:
+                steps = [pool.submit(e.step, request, self._exchange(i), _ignore) for i, e in enumerate(self.evaluators)]
+                one, two = (step.result() for step in steps)
+            if one.logits != two.logits or one.alarm != two.alarm:
+                raise RuntimeError("the evaluators' answers differ")
+            last = request.first_row + len(tokens) - 1
+            if not self.dealer.wrapped(last, one.alarm):
+                return self._logits(one, last, answers)
+            self.redone += 1
+            self.rewind(start)
+
+    def _logits(self, answer: StepAnswer, last: int, answers: int) -> Real:
+        size = len(answer.logits) // answers
+        rows = [answer.logits[i * size : (i + 1) * size] for i in range(answers)]
+        return np.stack([self.dealer.logits(last - answers + 1 + i, row) for i, row in enumerate(rows)])
+
+    def rewind(self, position: int) -> None:
+        """Cut the context at all three."""
+        self.dealer.rewind(position)
+        for e in self.evaluators:
+            e.rewind(position)
+
+    def _exchange(self, index: int) -> Exchange:
+        mine, theirs = self._mail[index], self._mail[1 - index]
+
+        def exchange(message: bytes) -> bytes:
+            mine.put(message)
+            return theirs.get(timeout=_PATIENCE)
+
+        return exchange
+
+
+def _ignore(rows: int, section: int) -> None:
+    """No progress is shown."""

@@ -1,0 +1,222 @@
+"""Packs on disk: what the sharing tool writes for each node and for the clients, and how it is loaded and verified.
+
+    DIR/node1, DIR/node2   spec.json  masked.bin  tables.safetensors  seed  manifest.json
+    DIR/client             spec.json  seeds  tokenizer.json  chat_template.jinja  manifest.json
+
+masked.bin holds every program tensor, then each layer's public-prefix keys and values, as 64-bit words, masked by both
+nodes' streams: it is the same file at both nodes (one inode where the file system allows). `seed` is as secret as the pack,
+`seeds` (both of them) is the model's key: files that hold one are 0600. A manifest lists size and SHA-256 of every file;
+the digest of a pack is the SHA-256 of its manifest.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from engine.errors import ModelError
+from engine.models.config import ModelSpec
+from engine.models.planning import table_columns
+from engine.parties.pack import NodePack, node_pack
+from engine.provision.masking import SEED_BYTES
+from engine.ring.fixed import Ring
+from engine.wire import Secret
+
+FORMAT = 1
+MAX_JSON = 1 << 24
+_CHUNK = 1 << 22
+WORD = 8
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Progress = Callable[[int, int], None]
+
+
+class File(BaseModel):
+    """A file of a pack."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    bytes: int = Field(ge=0)
+    sha256: Digest
+
+
+class Manifest(BaseModel):
+    """What a pack consists of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: int = Field(ge=1, le=FORMAT)
+    kind: str = Field(pattern="^(node|client)$")
+    role: int = Field(ge=0, le=2)  #: 0 for the client's file
+    model: Digest  #: of what both nodes hold alike
+    files: dict[str, File] = Field(max_length=32)
+    packs: dict[str, Digest] = {}  #: in the client's file: each node's pack digest
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ClientModel(Secret):
+    """The client's file: metadata, the model's two seeds, tokenizer and template."""
+
+    spec: ModelSpec
+    seeds: tuple[bytes, bytes]
+    pack_digests: dict[int, str]
+    model_digest: str
+    tokenizer: Path
+    chat_template: str | None
+
+
+def sha256(path: Path, progress: Callable[[int], None] = lambda done: None) -> str:
+    """SHA-256 of a file, hex; ``progress(bytes done)``."""
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            progress(done)
+    return digest.hexdigest()
+
+
+def model_digest(files: dict[str, File]) -> str:
+    """Digest of what both nodes hold alike: metadata, tables and masked words."""
+    alike = {name: files[name].sha256 for name in ("spec.json", "tables.safetensors", "masked.bin")}
+    return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()
+
+
+def write_manifest(directory: Path, kind: str, role: int, model: str, files: dict[str, File], packs: dict[str, str]) -> str:
+    """Write manifest.json; returns the pack's digest."""
+    manifest = Manifest(format=FORMAT, kind=kind, role=role, model=model, files=files, packs=packs)
+    data = manifest.model_dump_json(indent=1).encode()
+    (directory / "manifest.json").write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def describe(path: Path) -> File:
+    """A file's entry in a manifest."""
+    return File(bytes=path.stat().st_size, sha256=sha256(path))
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+
+
+def _verified(directory: Path, kind: str, progress: Progress | None) -> tuple[Manifest, str]:
+    """The manifest, every file's size and digest checked."""
+    path = directory / "manifest.json"
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise ModelError("the manifest is too large", path)
+        data = path.read_bytes()
+        manifest = Manifest.model_validate_json(data)
+    except OSError as error:
+        raise ModelError(f"there is no {kind} pack here ({error.strerror})", directory) from error
+    except ValidationError as error:
+        raise ModelError("the manifest cannot be read (made by another version of Trine?)", path) from error
+    if manifest.kind != kind:
+        raise ModelError(f"this is a {manifest.kind} pack, a {kind} pack is needed", directory)
+    total, before = sum(f.bytes for f in manifest.files.values()), 0
+    for name, entry in manifest.files.items():
+        file = directory / name
+        if file.parent != directory or not file.is_file():
+            raise ModelError(f"{name} is missing from the pack", directory)
+        if file.stat().st_size != entry.bytes:
+            raise ModelError(f"has {file.stat().st_size} bytes instead of {entry.bytes} (copied incompletely?)", file)
+        seen = sha256(file, lambda done, base=before: progress(base + done, total) if progress else None)  # type: ignore[misc]
+        if seen != entry.sha256:
+            raise ModelError("the file's contents do not match the pack's manifest (damaged?)", file)
+        before += entry.bytes
+    return manifest, hashlib.sha256(data).hexdigest()
+
+
+def _spec(directory: Path) -> ModelSpec:
+    path = directory / "spec.json"
+    try:
+        return ModelSpec.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ModelError(f"the model's metadata cannot be used: {error.errors()[0]['msg']}", path) from error
+
+
+def layout(spec: ModelSpec) -> Iterator[tuple[str, tuple[int, ...], int]]:
+    """(name, shape, offset in words) of everything in masked.bin: the tensors, then ``prefix.LAYER.0|1``."""
+    at = 0
+    for name, shape in spec.tensors().items():
+        yield name, shape, at
+        at += shape[0] * shape[1]
+    shape3 = (spec.kv_heads, len(spec.prefix), spec.head_dim)
+    for layer in range(spec.layers):
+        for which in (0, 1):
+            yield f"prefix.{layer}.{which}", shape3, at
+            at += shape3[0] * shape3[1] * shape3[2]
+
+
+def masked_words(spec: ModelSpec) -> int:
+    """Words of masked.bin."""
+    name, shape, at = list(layout(spec))[-1]
+    del name
+    return at + int(np.prod(shape))
+
+
+def load_node_pack(directory: Path, progress: Progress | None = None) -> NodePack:
+    """Verify and load a node's pack; masked.bin is memory-mapped. ``progress(bytes verified, of)``.
+
+    Raises:
+        ModelError: something is missing, damaged or of another version.
+    """
+    manifest, digest = _verified(directory, "node", progress)
+    spec = _spec(directory)
+    if model_digest(manifest.files) != manifest.model:
+        raise ModelError("the manifest contradicts itself", directory)
+    seed = _seeds(directory / "seed", 1)[0]
+    path = directory / "masked.bin"
+    if path.stat().st_size != WORD * masked_words(spec):
+        raise ModelError("the masked weights have not the size that the metadata says", path)
+    words = np.memmap(path, np.int64, "r")
+    arrays = {name: np.asarray(words[at : at + int(np.prod(shape))]).reshape(shape) for name, shape, at in layout(spec)}
+    prefixes = [(arrays[f"prefix.{i}.0"], arrays[f"prefix.{i}.1"]) for i in range(spec.layers)]
+    masked = {name: arrays[name] for name in spec.tensors()}
+    return node_pack(manifest.role, spec, seed, masked, prefixes, _tables(directory, spec), (digest, manifest.model))
+
+
+def _tables(directory: Path, spec: ModelSpec) -> dict[str, Ring]:
+    path = directory / "tables.safetensors"
+    try:
+        loaded = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError("the look-up tables cannot be read", path) from error
+    if set(loaded) != set(table_columns(spec)) or any(a.dtype != np.int64 for a in loaded.values()):
+        raise ModelError("the look-up tables are not those of the model's metadata", path)
+    return {name: np.ascontiguousarray(array) for name, array in loaded.items()}
+
+
+def _seeds(path: Path, count: int) -> list[bytes]:
+    data = path.read_bytes()
+    if len(data) != count * SEED_BYTES:
+        raise ModelError("the seed has not its length", path)
+    return [data[i : i + SEED_BYTES] for i in range(0, len(data), SEED_BYTES)]
+
+
+def load_client_model(directory: Path) -> ClientModel:
+    """Verify and load the client's file.
+
+    Raises:
+        ModelError: something is missing, damaged or of another version.
+    """
+    manifest, _ = _verified(directory, "client", None)
+    one, two = _seeds(directory / "seeds", 2)
+    template = directory / "chat_template.jinja"
+    return ClientModel(
+        spec=_spec(directory),
+        seeds=(one, two),
+        pack_digests={int(role): digest for role, digest in manifest.packs.items()},
+        model_digest=manifest.model,
+        tokenizer=directory / "tokenizer.json",
+        chat_template=template.read_text("utf-8") if template.is_file() else None,
+    )
