@@ -255,15 +255,14 @@ class Connection:
         now = time.monotonic()
         if deadline is not None and now >= deadline:
             self._fail(LinkError(f"no answer within {timeout:g} s", self.party))
-        elif self._ping_interval is None:
+        if self._ping_interval is None:
             return
-        elif self._pinged is None:
-            if now >= self._alive + self._ping_interval:
-                self._pinged = now
-                if not self._outbox:  # else the next piece that leaves is the sign
-                    self._protocol.send_ping(b"")
-                    self._pass_on()
-        elif now >= self._pinged + self._ping_timeout:
+        if self._pinged is None and now >= self._alive + self._ping_interval:
+            self._pinged = now
+            if not self._outbox:  # else the next piece that leaves is the sign
+                self._protocol.send_ping(b"")
+                self._pass_on()
+        elif self._pinged is not None and now >= self._pinged + self._ping_timeout:
             silence = now - self._alive
             self._fail(LinkError(f"no sign of life for {silence:.0f} s", self.party))
 
@@ -346,8 +345,8 @@ class Connection:
 
     def _pass_on(self) -> None:
         """Queue what the protocol itself has to say: pings, pongs, closing."""
-        for piece in filter(None, self._protocol.data_to_send()):
-            self._queue(piece)
+        if pieces := b"".join(self._protocol.data_to_send()):
+            self._queue(pieces)
 
     def _lives(self) -> None:
         self._alive, self._pinged = time.monotonic(), None

@@ -17,6 +17,7 @@ import socket
 import ssl
 import time
 from collections.abc import Collection, Iterator, Mapping
+from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.http11 import Request
@@ -89,13 +90,14 @@ def accept(
     naming `party` (default the caller's address), if the caller is none of them, or too slow, or
     speaks something else.
     """
-    party = party or "{}:{}".format(*plain.getsockname()[:2])
+    party = party or _address(plain)
     deadline = time.monotonic() + handshake_timeout
     protocol = ServerProtocol(origins=[None], max_size=max_size, logger=SILENT)
     with _opening(plain, tls, party) as sock:
         fingerprint = _secure(sock, tls, deadline)
         request, *events = _converse(sock, protocol, deadline)
-        path = _answer(protocol, request, fingerprint, admit)
+        # Before its answer, a server's protocol makes nothing else of the first bytes.
+        path = _answer(protocol, cast(Request, request), fingerprint, admit)
         _send(sock, protocol, deadline)
         _refuse_if_failed(protocol)
         return Connection(
@@ -113,9 +115,9 @@ def accept(
 @contextlib.contextmanager
 def _opening(plain: socket.socket, tls: Tls, party: str) -> Iterator[ssl.SSLSocket]:
     """The TLS socket around a plain one; closed on any error, which then names the party."""
-    plain.setblocking(False)
     server = tls.context.protocol == ssl.PROTOCOL_TLS_SERVER
     try:
+        plain.setblocking(False)
         sock = tls.context.wrap_socket(
             plain,
             server_side=server,
@@ -134,6 +136,14 @@ def _opening(plain: socket.socket, tls: Tls, party: str) -> Iterator[ssl.SSLSock
         if isinstance(error, OSError):
             raise LinkError(f"the handshake failed: {error.strerror or error}", party) from error
         raise
+
+
+def _address(plain: socket.socket) -> str:
+    try:
+        host, port = plain.getpeername()[:2]
+    except (OSError, ValueError):  # gone already, or no TCP
+        return "a caller"
+    return f"{host}:{port}"
 
 
 def _secure(sock: ssl.SSLSocket, tls: Tls, deadline: float) -> str:
@@ -172,14 +182,12 @@ def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol, de
     return events
 
 
-def _answer(protocol: ServerProtocol, request: Event, fingerprint: str, admit: Mapping[str, Collection[str]]) -> str:
+def _answer(protocol: ServerProtocol, request: Request, fingerprint: str, admit: Mapping[str, Collection[str]]) -> str:
     """Let the protocol answer the request; returns the path that was asked for."""
-    if not isinstance(request, Request):
-        raise LinkError("sent no request")
     response = protocol.accept(request)
     if fingerprint not in admit.get(request.path, ()):
         # The same for a path that is not there: what exists is nobody's business.
-        protocol.handshake_exc = LinkError(f"its certificate has no access to {request.path!r}")
+        protocol.handshake_exc = LinkError(f"its certificate has no access to {request.path[:40]!r}")
         response = protocol.reject(http.HTTPStatus.FORBIDDEN, "")
     protocol.send_response(response)
     return request.path

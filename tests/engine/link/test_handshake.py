@@ -1,0 +1,311 @@
+"""Who gets in, who does not, and how long it may take."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import cast
+
+import pytest
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.uri import WebSocketURI
+
+from engine.errors import LinkError
+from engine.link import Connection, Identity, Tls, accept, client_tls, connect, make_identity, server_tls
+from engine.link.handshake import _secure, _send
+from engine.link.tls import fingerprint_of_der
+
+Serve = Callable[..., tuple[int, Future[Connection]]]
+Call = Callable[..., Connection]
+Raw = Callable[..., ssl.SSLSocket]
+
+
+def refused(answer: Future[Connection], text: str) -> None:
+    with pytest.raises(LinkError, match=text):
+        answer.result(20)
+
+
+def test_both_ends_know_path_and_certificate(
+    ends: Callable[..., tuple[Connection, Connection]], client_identity: Identity, server_identity: Identity
+) -> None:
+    client, server = ends()
+    assert (client.path, server.path) == ("/session", "/session")
+    assert client.peer_fingerprint == server_identity.fingerprint
+    assert server.peer_fingerprint == client_identity.fingerprint
+    assert server.party.startswith("127.0.0.1:")
+
+
+def test_the_server_refuses_a_strange_certificate(
+    serve: Serve, call: Call, stranger: Identity, server_identity: Identity
+) -> None:
+    # Under TLS 1.3 the client's own handshake is over before the server has looked: ask the server.
+    port, answer = serve()
+    with pytest.raises(LinkError):
+        call(port, tls=client_tls(stranger, server_identity.certificate))
+    refused(answer, "certificate is not the pinned one")
+
+
+def test_the_client_refuses_a_strange_certificate(
+    serve: Serve, call: Call, stranger: Identity, client_identity: Identity
+) -> None:
+    port, answer = serve()
+    with pytest.raises(LinkError, match="node 2: its certificate is not the pinned one"):
+        call(port, tls=client_tls(client_identity, stranger.certificate), party="node 2")
+    refused(answer, "handshake failed")
+
+
+def test_a_client_without_a_certificate_is_refused(serve: Serve, server_identity: Identity) -> None:
+    port, answer = serve()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=server_identity.certificate.decode())
+    with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain, server_hostname="trine"):
+        refused(answer, "handshake failed")
+
+
+def test_an_expired_certificate_is_refused(stack: ExitStack, threads: ThreadPoolExecutor, server_identity: Identity) -> None:
+    old = make_identity("old", days=0)
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    tls = server_tls(server_identity, [old.certificate])
+    answer = threads.submit(lambda: accept(listener.accept()[0], tls, {"/session": {old.fingerprint}}))
+    with pytest.raises(LinkError):
+        connect("127.0.0.1", listener.getsockname()[1], "/session", client_tls(old, server_identity.certificate))
+    refused(answer, "expired")
+
+
+def test_the_certificate_is_compared_again_after_the_handshake(
+    serve: Serve, call: Call, client_identity: Identity, server_identity: Identity, stranger: Identity
+) -> None:
+    # A context that trusts more than what is pinned, as a changed system store might.
+    port, answer = serve()
+    tls = client_tls(client_identity, stranger.certificate)
+    tls.context.load_verify_locations(cadata=server_identity.certificate.decode())
+    with pytest.raises(LinkError, match="not the pinned one"):
+        call(port, tls=tls)
+    refused(answer, "handshake")
+
+
+def test_tls_below_1_3_is_refused(serve: Serve, call: Call, client_identity: Identity, server_identity: Identity) -> None:
+    port, answer = serve()
+    tls = client_tls(client_identity, server_identity.certificate)
+    tls.context.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls.context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(LinkError):
+        call(port, tls=tls)
+    refused(answer, "handshake failed")
+
+
+@pytest.mark.parametrize("path", ["/peer", "/nothing"])
+def test_a_path_is_for_its_certificate_alone(serve: Serve, call: Call, client_identity: Identity, path: str) -> None:
+    port, answer = serve({"/session": {client_identity.fingerprint}, "/peer": {"f" * 64}})
+    with pytest.raises(LinkError, match="403"):
+        call(port, path)
+    refused(answer, "no access to")
+
+
+def test_a_silent_caller_is_let_go(serve: Serve) -> None:
+    port, answer = serve(handshake_timeout=0.05)
+    with socket.create_connection(("127.0.0.1", port)):
+        refused(answer, "took too long")
+
+
+def test_a_caller_who_is_silent_after_tls_is_let_go(serve: Serve, raw: Raw) -> None:
+    port, answer = serve(handshake_timeout=0.5)
+    raw(port, upgraded=False).sendall(b"GET /session HTTP/1.1\r\n")
+    refused(answer, "took too long")
+
+
+def test_a_slow_caller_is_let_go(serve: Serve, raw: Raw, threads: ThreadPoolExecutor) -> None:
+    port, answer = serve(handshake_timeout=0.5)
+    sock = raw(port, upgraded=False)
+
+    def trickle() -> None:
+        while not answer.done():
+            try:
+                sock.sendall(b"x")
+            except OSError:
+                return
+
+    threads.submit(trickle)
+    refused(answer, "took too long|more than")
+
+
+def test_a_silent_server_is_given_up(call: Call, stack: ExitStack) -> None:
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    with pytest.raises(LinkError, match="took too long"):
+        call(listener.getsockname()[1], handshake_timeout=0.05)
+
+
+@pytest.mark.parametrize("head", [b"", b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n"])
+def test_a_caller_who_speaks_no_tls_is_refused(serve: Serve, head: bytes) -> None:
+    port, answer = serve()
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(head)
+        sock.shutdown(socket.SHUT_WR)
+        refused(answer, "handshake failed")
+
+
+def test_a_caller_who_hangs_up_within_the_head_is_refused(serve: Serve, raw: Raw) -> None:
+    port, answer = serve()
+    sock = raw(port, upgraded=False)
+    sock.sendall(b"GET /session HT")
+    sock.close()
+    refused(answer, "hung up")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"GET /session HTTP/1.1\r\n" + b"a: b\r\n" * 3000,
+        b"GET / HTTP/1.1\r\n" + (b"a: " + b"b" * 6000 + b"\r\n") * 3,
+        b"GET /" + b"a" * 9000,
+    ],
+)
+def test_a_long_head_is_refused(serve: Serve, raw: Raw, part: bytes) -> None:
+    port, answer = serve()
+    raw(port, upgraded=False).sendall(part + b" \r\n")
+    refused(answer, "more than|handshake failed")
+
+
+@pytest.mark.parametrize(
+    "head", [b"\0\n\n", b"GET /session HTTP/1.1\r\n\r\n", b"POST /session HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"]
+)
+def test_a_caller_who_speaks_no_websocket_is_refused(serve: Serve, raw: Raw, head: bytes) -> None:
+    port, answer = serve()
+    raw(port, upgraded=False).sendall(head)
+    refused(answer, "handshake failed")
+
+
+def test_a_browser_is_refused(serve: Serve, raw: Raw) -> None:
+    port, answer = serve()
+    raw(port, upgraded=False).sendall(
+        b"GET /session HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: here\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    refused(answer, "handshake failed")
+
+
+def test_nobody_there_is_one_clear_line(call: Call) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(LinkError, match="^node 1: cannot be reached: Connection refused$"):
+        call(port, party="node 1")
+
+
+def test_no_proxy_is_used(
+    ends: Callable[..., tuple[Connection, Connection]], monkeypatch: pytest.MonkeyPatch, stack: ExitStack
+) -> None:
+    proxy = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    proxy.setblocking(False)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "wss_proxy", "socks_proxy"):
+        for variable in (name, name.upper()):
+            monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+    client, server = ends()
+    client.send(b"straight")
+    assert server.receive(20) == b"straight"
+    with pytest.raises(BlockingIOError):
+        proxy.accept()
+
+
+def test_no_key_is_logged(
+    ends: Callable[..., tuple[Connection, Connection]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    client, server = ends()
+    client.send(b"x")
+    assert server.receive(20) == b"x"
+    assert not (tmp_path / "keys").exists()
+
+
+def test_a_message_that_comes_with_the_answer_is_received(
+    call: Call,
+    stack: ExitStack,
+    threads: ThreadPoolExecutor,
+    client_identity: Identity,
+    server_identity: Identity,
+) -> None:
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    tls = server_tls(server_identity, [client_identity.certificate])
+
+    def serve() -> None:
+        plain, _ = listener.accept()
+        with tls.context.wrap_socket(plain, server_side=True) as sock:
+            protocol = ServerProtocol()
+            protocol.receive_data(sock.recv(4096))
+            (request,) = protocol.events_received()
+            assert isinstance(request, Request)
+            protocol.send_response(protocol.accept(request))
+            (head,) = protocol.data_to_send()
+            sock.sendall(head + Frame(Opcode.BINARY, b"early").serialize(mask=False))
+            sock.recv(1)
+
+    done = threads.submit(serve)
+    client = call(listener.getsockname()[1])
+    assert client.receive(20) == b"early"
+    client.abort()
+    done.result(20)
+
+
+def test_an_error_of_our_own_closes_the_socket(serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    port, answer = serve()
+    monkeypatch.setattr("engine.link.handshake.Connection", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        call(port)
+    with pytest.raises((RuntimeError, LinkError)):
+        answer.result(20)
+
+
+def test_a_caller_who_was_gone_already_is_refused(client_identity: Identity, server_identity: Identity) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    tls = server_tls(server_identity, [client_identity.certificate])
+    with pytest.raises(LinkError, match="^a caller: "):
+        accept(ours, tls, {})
+    assert ours.fileno() == -1
+    with pytest.raises(LinkError, match="^a caller: the connection broke"):
+        accept(ours, tls, {})
+
+
+class Stubborn:
+    """A TLS socket that wants to write before it does what it is asked."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.fileno = sock.fileno
+        self.refusals = 1
+        self.sent: list[bytes] = []
+
+    def send(self, data: bytes) -> int:
+        self.do_handshake()
+        self.sent.append(data)
+        return len(data)
+
+    def do_handshake(self) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise ssl.SSLWantWriteError
+
+    def getpeercert(self, binary_form: bool) -> bytes:
+        return b"certificate"
+
+
+def test_a_full_kernel_buffer_delays_the_handshake_only(stack: ExitStack) -> None:
+    plain = [stack.enter_context(sock) for sock in socket.socketpair()][0]
+    deadline = time.monotonic() + 20
+    print_ = fingerprint_of_der(b"certificate")
+    tls = Tls(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), frozenset({print_}))
+    assert _secure(cast(ssl.SSLSocket, Stubborn(plain)), tls, deadline) == print_
+    protocol = ClientProtocol(WebSocketURI(True, "trine", 1, "/session", ""))
+    protocol.send_request(protocol.connect())
+    sock = Stubborn(plain)
+    _send(cast(ssl.SSLSocket, sock), protocol, deadline)
+    assert sock.sent[0].startswith(b"GET /session HTTP/1.1\r\nHost: trine:1\r\n")

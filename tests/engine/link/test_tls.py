@@ -1,0 +1,70 @@
+"""Identities on disk, and contexts that take one exact certificate."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from pathlib import Path
+
+import pytest
+
+from engine.errors import LinkError
+from engine.link import Identity, client_tls, load_identity, make_identity, server_tls
+from engine.link.tls import fingerprint
+
+
+def test_an_identity_is_written_for_its_owner_alone(tmp_path: Path, client_identity: Identity) -> None:
+    client_identity.save(tmp_path / "own")
+    files = sorted((tmp_path / "own").iterdir())
+    assert [file.name for file in files] == ["certificate.pem", "key.pem"]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert (tmp_path / "own").stat().st_mode & 0o777 == 0o700
+    assert load_identity(tmp_path / "own") == client_identity
+
+
+def test_an_identity_is_never_overwritten(tmp_path: Path, client_identity: Identity) -> None:
+    client_identity.save(tmp_path)
+    with pytest.raises(FileExistsError):
+        client_identity.save(tmp_path)
+
+
+def test_a_missing_identity_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(LinkError, match="identity cannot be read: No such file"):
+        load_identity(tmp_path)
+
+
+def test_the_fingerprint_is_that_of_the_der_form(client_identity: Identity) -> None:
+    der = ssl.PEM_cert_to_DER_cert(client_identity.certificate.decode())
+    assert client_identity.fingerprint == hashlib.sha256(der).hexdigest()
+
+
+def test_text_that_is_no_certificate_is_refused(client_identity: Identity) -> None:
+    with pytest.raises(LinkError, match="cannot be read"):
+        fingerprint(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(LinkError, match="cannot be read"):
+        client_tls(client_identity, b"nothing")
+
+
+def test_a_key_that_does_not_fit_is_refused(client_identity: Identity, stranger: Identity) -> None:
+    mixed = Identity(client_identity.certificate, stranger.key, client_identity.fingerprint)
+    with pytest.raises(LinkError, match="do not fit"):
+        client_tls(mixed, stranger.certificate)
+
+
+def test_no_key_is_shown(client_identity: Identity) -> None:
+    assert "PRIVATE" not in repr(client_identity)
+
+
+def test_the_contexts_are_strict(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, client_identity: Identity, stranger: Identity
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    client = client_tls(client_identity, stranger.certificate)
+    server = server_tls(client_identity, [stranger.certificate, make_identity("third").certificate])
+    for context in (client.context, server.context):
+        assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.keylog_filename is None
+    assert client.context.check_hostname
+    assert server.context.num_tickets == 0
+    assert len(server.pinned) == server.context.cert_store_stats()["x509"] == 2
