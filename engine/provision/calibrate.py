@@ -57,7 +57,9 @@ def provisional(spec: dict[str, object], layers: int) -> ModelSpec:
         silu=Silu(window=Window(lo=26, n=8, lowest=-128), degree=3),
         level=-8,
     )
+    bits = {f"{i}.{part}": 16 for i in range(layers) for part in ("v", "o", "gate", "up", "down")} | {"head": 16}
     whole = {
+        "weight_bits": bits,
         "final_norm": norm,
         "reciprocal": window,
         "layer": (layer,) * layers,
