@@ -94,8 +94,6 @@ class LlamaShape:
             raise ModelError(f"{self.heads} heads cannot share {self.kv_heads} key heads evenly", path)
         if self.head_dim % 2:
             raise ModelError(f"rotary positions need an even head width, not {self.head_dim}", path)
-        if self.add_bos and self.bos_id is None:
-            raise ModelError("text shall begin with a first token, but none is named", path)
         return self
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from engine.errors import ModelError
+from engine.provision import tokenizer as tokenizer_module
 from engine.provision.checkpoint import open_checkpoint
 from engine.provision.tokenizer import (
     PRE_TOKENIZERS,
@@ -302,6 +303,21 @@ def test_sentencepiece_models_that_are_refused(more: dict[str, object], what: st
     assert str(caught.value) == f"{path}: {what}"
 
 
+def test_pieces_that_are_not_used(pieces: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.model"
+    end = b"</s>\x15\0\0\0\0\x18"  # its score and, next, its kind
+    path.write_bytes(pieces.replace(end + b"\x03", end + b"\x05"))
+    vocabulary = read_sentencepiece(path, {})
+    assert vocabulary.kinds[vocabulary.tokens.index("</s>")] == Kind.UNUSED
+
+
+def test_a_sentencepiece_model_that_is_too_long(piece_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_module, "MAX_TOKENIZER", 1000)
+    with pytest.raises(ModelError) as caught:
+        read_sentencepiece(piece_file, {})
+    assert str(caught.value) == f"{piece_file}: longer than 1000 bytes"
+
+
 def test_files_that_are_no_sentencepiece_model(pieces: bytes, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.model"
     for content in (b"", b"no model", pieces[:-9]):
@@ -323,10 +339,17 @@ def test_a_checkpoint_directory_with_a_sentencepiece_model(pieces: bytes, tmp_pa
     assert checkpoint.tokenizer.token_to_id("<|im_start|>") == 340
     small_llama.write_json(words, {"added_tokens_decoder": added, "add_bos_token": False})
     assert open_checkpoint(tmp_path).shape.add_bos is False
-    small_llama.write_json(words, {"added_tokens_decoder": {"x": 1}})
-    with pytest.raises(ModelError) as caught:
-        open_checkpoint(tmp_path)
-    assert str(caught.value).startswith(f"{words}: added_tokens_decoder")
+    words.unlink()
+    assert open_checkpoint(tmp_path).tokenizer.token_to_id("<|im_start|>") is None
+    for wrong, what in (
+        ({"x": 1}, "added_tokens_decoder.x must be an object, not 1"),
+        ({"x": {}}, "added_tokens_decoder must map token ids to objects"),
+        ({"340": {}}, "added_tokens_decoder.340.content is missing"),
+    ):
+        small_llama.write_json(words, {"added_tokens_decoder": wrong})
+        with pytest.raises(ModelError) as caught:
+            open_checkpoint(tmp_path)
+        assert str(caught.value) == f"{words}: {what}"
 
 
 def test_a_gguf_file_with_a_sentencepiece_vocabulary(piece_file: Path, tmp_path: Path) -> None:
