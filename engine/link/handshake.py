@@ -78,6 +78,7 @@ def accept(
     tls: Tls,
     admit: Mapping[str, Collection[str]],
     *,
+    unwatched: Collection[str] = (),
     party: str | None = None,
     max_size: int = MAX_MESSAGE,
     handshake_timeout: float = HANDSHAKE_SECONDS,
@@ -86,9 +87,10 @@ def accept(
 ) -> Connection:
     """Answer a caller; takes over `plain`, and closes it if nothing comes of it.
 
-    `admit` lists for each path the fingerprints of the certificates that may use it. LinkError,
-    naming `party` (default the caller's address), if the caller is none of them, or too slow, or
-    speaks something else.
+    `admit` lists for each path the fingerprints of the certificates that may use it; callers of an
+    `unwatched` path are not pinged, for they may be computing and not reading. LinkError, naming
+    `party` (default the caller's address), if the caller is none of them, or too slow, or speaks
+    something else.
     """
     party = party or _address(plain)
     deadline = time.monotonic() + handshake_timeout
@@ -107,7 +109,7 @@ def accept(
             path=path,
             peer_fingerprint=fingerprint,
             party=party,
-            ping_interval=ping_interval,
+            ping_interval=None if path in unwatched else ping_interval,
             ping_timeout=ping_timeout,
         )
 

@@ -46,6 +46,7 @@ class _Block(Secret):
     rows: Rows
     sections: list[Material | None]
     used: int = 0
+    discarded: bool = False
 
 
 @dataclass(slots=True, repr=False)
@@ -155,7 +156,7 @@ class Evaluator:
 
         Raises:
             ValueError: the rows are not the next unused ones, or the position is not the context's length.
-            SessionStopped: ``close`` was called while it waited.
+            SessionStopped: ``discard`` or ``close`` was called meanwhile.
         """
         count = len(step.deltas)
         passes = self._take(step, count)
@@ -238,9 +239,9 @@ class Evaluator:
 
     def _material(self, block: _Block, section: int) -> Material:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or block.sections[section] is not None)
+            self._changed.wait_for(lambda: self._closed or block.discarded or block.sections[section] is not None)
             made = block.sections[section]
-            if made is None:
+            if made is None or self._closed or block.discarded:
                 raise SessionStopped
             return made
 
@@ -248,16 +249,24 @@ class Evaluator:
         with self._changed:
             self._blocks = [block for block in self._blocks if block.used < block.rows.count]
 
+    def discard(self) -> None:
+        """Discard every queued row, the running step's too: it ends where it next asks for material."""
+        with self._changed:
+            for block in self._blocks:
+                block.discarded = True
+            self._blocks = []
+            self._changed.notify_all()
+
     def rewind(self, position: int) -> None:
         """Cut the context to `position` tokens; every queued row is discarded, its number never accepted again."""
         with self._changed:
             if position > self.position:
                 raise ValueError("a rewind goes back")
-            self._blocks = []
+            self.discard()
             self.position = position
 
     def close(self) -> None:
-        """Wake a step that waits for material."""
+        """End a running step where it next asks for material; none can run afterwards."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -94,6 +94,12 @@ class PeerSession:
             raise ProtocolError("wrong-length", f"ROUND with {len(rest)} bytes, not {length}")
         return None if stop else rest
 
+    def receive_last(self, data: Data) -> None:
+        """The other node's part of the round in which this side said stop: of any length, and of no use any more."""
+        if not self._greeted:
+            raise ValueError("ROUND comes after both PEER_HELLOs")
+        self._payload(data, FrameType.ROUND)
+
     def _payload(self, data: Data, kind: FrameType) -> memoryview:
         frame = self._reader.read(data)
         if frame.type is not kind:
