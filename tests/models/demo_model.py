@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import platformdirs
 import pytest
+
+from app.demo_model import ensure_demo_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,3 +23,10 @@ def demo_gguf() -> Path:
     if not path.exists():
         pytest.skip("the demo model is not there: run `make demo-model`")
     return path
+
+
+@cache
+def shared_demo_model() -> Path:
+    """The demo model, shared into the user's cache on first use (about 20 s)."""
+    demo_gguf()
+    return ensure_demo_model()
