@@ -1,7 +1,8 @@
 """The client's side of a session with one node, without I/O.
 
 Rule 1. What the program around it does wrong is a ValueError, what the node does wrong a
-        ProtocolError. `Discarded` is neither: a rewind or a stop was faster than the dealing thread.
+        ProtocolError. `Discarded` is neither: a rewind, a stop or the end was faster than the dealing
+        thread.
 Rule 2. The book of rows is the node's own (ledger.py), so that nothing leaves that the node would
         refuse: no row twice, no material beyond the queue's bound, no step past the context.
 Rule 3. The step's end is the node's to say: position and queue change when its ANSWER is heard.
@@ -36,7 +37,7 @@ ClientEvent = Welcome | Ready | Progress | Answer | Stopped
 
 
 class Discarded(Exception):  # noqa: N818 - nothing is wrong
-    """The rows were discarded by a rewind or a stop while they were being dealt."""
+    """The rows were discarded by a rewind, a stop or the session's end while they were being dealt."""
 
 
 class ClientSession(Machine[ClientEvent]):
@@ -63,7 +64,7 @@ class ClientSession(Machine[ClientEvent]):
         self._seed = seed or fresh(SEED_BYTES)
         self._nonce = nonce or fresh(NONCE_BYTES)
         self._rows = self._ledger(terms.queue_bytes)
-        self._step: Step | None = None
+        self._answers = 0  # to the last step
 
     def __repr__(self) -> str:
         return f"<ClientSession {self.state.value}>"
@@ -123,8 +124,9 @@ class ClientSession(Machine[ClientEvent]):
     def send_block(self, first_row: int, count: int, first_position: int) -> bytes:
         """BLOCK: these rows are being dealt. `Discarded` if dealing must start elsewhere by now."""
         with self._lock:
-            self._still(first_position == self._rows.dealt_position)
-            self._place(FrameType.BLOCK)
+            self._place_of_dealing(FrameType.BLOCK)
+            if first_position != self._rows.dealt_position:
+                raise Discarded
             with _own_fault():
                 self._rows.announce(first_row, count, first_position)
             return self._write(FrameType.BLOCK, *Block(first_row, count, first_position).parts())
@@ -132,8 +134,9 @@ class ClientSession(Machine[ClientEvent]):
     def send_material(self, first_row: int, section: int, data: Data) -> bytes:
         """MATERIAL for the second evaluator. `Discarded` if the block was."""
         with self._lock:
-            self._still(self._rows.holds(first_row))
-            self._place(FrameType.MATERIAL)
+            self._place_of_dealing(FrameType.MATERIAL)
+            if first_row <= self._rows.last_announced and not self._rows.holds(first_row):
+                raise Discarded
             with _own_fault():
                 self._rows.deliver(first_row, section, len(data))
             return self._write(FrameType.MATERIAL, *Material(first_row, section, data).parts())
@@ -146,7 +149,7 @@ class ClientSession(Machine[ClientEvent]):
                 raise ValueError(f"{step.answers} answers for {step.count} rows")
             with _own_fault():
                 self._rows.begin(step.first_row, step.count, step.first_position)
-            self._step = step
+            self._answers = step.answers
             head, deltas, kappa2 = step.parts()
             return self._write(FrameType.STEP, head, deltas, kappa2 if self._terms.role == 2 else b"")
 
@@ -196,15 +199,14 @@ class ClientSession(Machine[ClientEvent]):
 
     def _hear_progress(self, payload: Data) -> Progress:
         progress = Progress.parse(payload)
-        if (progress.rows, progress.sections) != (self._running().count, self._terms.sections):
+        if (progress.rows, progress.sections) != (self._rows.step_count, self._terms.sections):
             raise ProtocolError("out-of-range", "PROGRESS of another step")
         return progress
 
     def _hear_answer(self, payload: Data) -> Answer:
-        step = self._running()
-        logits = step.answers * self._terms.vocab * LOGIT_BYTES
+        logits = self._answers * self._terms.vocab * LOGIT_BYTES
         answer = Answer.parse(payload, length=logits if self._terms.role == 1 else DIGEST_BYTES)
-        if (answer.first_row, answer.count) != (step.first_row, step.answers):
+        if (answer.first_row, answer.count) != (self._rows.step_first, self._answers):
             raise ProtocolError("out-of-range", f"ANSWER to row {answer.first_row}")
         self._rows.finish()
         return answer
@@ -216,14 +218,10 @@ class ClientSession(Machine[ClientEvent]):
         self._rows.settle()
         return stopped
 
-    def _running(self) -> Step:
-        if self._step is None:
-            raise ValueError("no step was sent")
-        return self._step
-
-    def _still(self, valid: bool) -> None:
-        if self.state in (State.STOPPING, State.LATE) or not valid:
-            raise Discarded
+    def _place_of_dealing(self, kind: FrameType) -> None:
+        if self.state in (State.STOPPING, State.LATE, State.CLOSED):
+            raise Discarded  # the dealing thread could not know
+        self._place(kind)
 
     def _ledger(self, queue_bytes: int) -> RowLedger:
         return RowLedger(

@@ -117,8 +117,9 @@ class NodeSession(Machine[NodeEvent]):
         `logits` has answers · vocab · 3 bytes; `peer_bytes` is what this node sent to the other one.
         """
         with self._lock:
-            self._place(FrameType.ANSWER)
-            step = self._running()
+            step = self.step
+            if step is None:
+                raise ValueError("ANSWER ends a step, and none runs")
             if len(logits) != step.answers * self._terms.vocab * LOGIT_BYTES:
                 raise ValueError(f"{len(logits)} bytes do not answer {step.answers} rows")
             data = logits if self._terms.role == 1 else answer_digest(alarm, logits)
@@ -209,11 +210,6 @@ class NodeSession(Machine[NodeEvent]):
         stop = Stop.parse(payload)
         self._rows.discard()
         return stop
-
-    def _running(self) -> Step:
-        if self.step is None:
-            raise ValueError("no step runs")
-        return self.step
 
     def _ledger(self, prefix: int, context: int, queue_bytes: int) -> RowLedger:
         sections = self._terms.sections if self._terms.role == 2 else 0

@@ -43,6 +43,14 @@ def test_both_ends_know_path_and_certificate(
     assert server.party.startswith("127.0.0.1:")
 
 
+@pytest.mark.parametrize("path", ["/session", "/peer"])
+def test_callers_of_an_unwatched_path_are_not_pinged(serve: Serve, call: Call, client_identity: Identity, path: str) -> None:
+    doors = {"/session": {client_identity.fingerprint}, "/peer": {client_identity.fingerprint}}
+    port, answer = serve(doors, unwatched={"/peer"}, ping_interval=7.0)
+    call(port, path)
+    assert answer.result(20)._ping_interval == (None if path == "/peer" else 7.0)
+
+
 def test_the_server_refuses_a_strange_certificate(
     serve: Serve, call: Call, stranger: Identity, server_identity: Identity
 ) -> None:
