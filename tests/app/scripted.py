@@ -53,7 +53,8 @@ class ScriptedConversation:
 
     WAIT = object()
 
-    def __init__(self, script: Iterable[Sequence[object]]) -> None:
+    def __init__(self, script: Iterable[Sequence[object]], pace: float = 0) -> None:
+        self.pace = pace  # seconds a token
         self.script: Queue[Sequence[object]] = Queue()
         for answer in script:
             self.script.put(answer)
@@ -87,6 +88,8 @@ class ScriptedConversation:
                 if self.stopped.is_set():
                     raise SessionStopped
                 continue
+            if self.pace:
+                Event().wait(self.pace)
             logits = np.zeros(300)
             logits[item] = 1.0
             made += 1

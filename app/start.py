@@ -1,0 +1,50 @@
+"""From options to a running chat: the one place where window and terminal meet the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.chat import Chat, Settings
+
+__all__ = ["Report", "Running", "Start", "start_demo"]
+
+Report = Callable[[str, int, int], None]
+"""What is being done, how much of it, of how much (0 if that is not known)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The parties are there."""
+
+    chat: Chat
+    model: str
+    """Its name, for people."""
+
+
+Start = Callable[[Report], AbstractContextManager[Running]]
+"""Starts the parties, blocking; leaving the context leaves nothing behind."""
+
+
+@contextmanager
+def start_demo(settings: Settings, model: Path | None, report: Report) -> Iterator[Running]:
+    """Two node processes on this machine and a chat with them; `model` is what `trine-model share` wrote.
+
+    Raises:
+        ModelError: the model cannot be used.
+        LinkError, ProtocolError: a node did not start.
+    """
+    from app.demo import demo
+    from engine.generate.tokenizer import ChatTokenizer
+    from engine.provision.tokenizer import load_tokenizer
+
+    with demo(model, report) as parties:
+        shared = parties.model
+        tokenizer = ChatTokenizer(load_tokenizer(shared.tokenizer), shared.chat_template, shared.spec.eos)
+        chat = Chat(parties.open_conversation, tokenizer, settings, shared.spec.context)
+        try:
+            yield Running(chat, shared.spec.name)
+        finally:
+            chat.close()

@@ -1,0 +1,1 @@
+"""The chat window. Nothing is imported here, so that the command line starts without Qt."""

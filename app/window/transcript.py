@@ -1,0 +1,173 @@
+"""The transcript: messages in one column, and a view that does not fight the reader."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QEvent, QObject, QPoint, QSize, Qt, Signal
+from PySide6.QtGui import QResizeEvent, QWheelEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QScrollBar, QVBoxLayout, QWidget
+
+from app.window.icons import icon
+from app.window.messages import Answer, Question
+from app.window.theme import COLUMN, Colors
+from app.window.welcome import Welcome
+from app.window.widgets import named, tool_button
+
+__all__ = ["Transcript"]
+
+_MARGIN = 24
+_NEAR = 4
+"""Pixels from the end that still count as being there."""
+
+
+class Transcript(QScrollArea):
+    """Questions and answers. It follows the growing answer only while its end is in view.
+
+    Any upward gesture leaves the end at once; reaching the end again, sending, or the "latest" button follows again.
+    """
+
+    retry = Signal()
+    suggested = Signal(str)
+
+    def __init__(self, colors: Colors, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("transcript")
+        self._colors = colors
+        self._following = True
+        self._value = 0
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setAccessibleName("Conversation")
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.messages: list[Question | Answer] = []
+        scrolled = named(QWidget(), "scrolled")
+        self._column = named(QWidget(scrolled), "column")
+        self._column.setMaximumWidth(COLUMN)
+        self._around = around = QHBoxLayout(scrolled)
+        around.setContentsMargins(_MARGIN, 0, _MARGIN, 0)
+        around.addStretch(1)
+        around.addWidget(self._column, 1000)
+        around.addStretch(1)
+        self._rows = QVBoxLayout(self._column)
+        self._rows.setContentsMargins(0, 28, 0, 36)
+        self._rows.setSpacing(26)
+        self.welcome = Welcome(colors, self._column)
+        self.welcome.suggested.connect(self.suggested)
+        self._rows.addWidget(self.welcome, 1)
+        self._rows.addStretch(0)
+        self.setWidget(scrolled)
+        self.latest = tool_button(self, "Go to the latest message", "latest")
+        self.latest.setFixedSize(34, 34)
+        self.latest.setIconSize(QSize(18, 18))
+        self.latest.clicked.connect(self.follow)
+        self.latest.hide()
+        bar = self.verticalScrollBar()
+        bar.rangeChanged.connect(self._range_changed)
+        bar.valueChanged.connect(self._moved)
+        bar.installEventFilter(self)
+        self.set_colors(colors)
+
+    @property
+    def following(self) -> bool:
+        """Whether the view stays at the end while an answer grows."""
+        return self._following
+
+    def ask(self, text: str) -> None:
+        """Add a question, and go to the end."""
+        self.welcome.hide()
+        self._add(Question(text, self._column))
+        self.follow()
+
+    def answer(self, author: str) -> Answer:
+        """Add an answer that will grow."""
+        answer = Answer(author, self._colors, self._column)
+        answer.retry.connect(self.retry)
+        self._add(answer)
+        return answer
+
+    def drop_answer(self) -> None:
+        """Take the last answer away, for another in its place."""
+        if self.messages and isinstance(self.messages[-1], Answer):
+            self._remove(self.messages.pop())
+
+    def drop_unanswered(self) -> None:
+        """Only the last answer can be asked for again."""
+        for message in self.messages:
+            if isinstance(message, Answer):
+                message.foot.again.hide()
+                message.failure.again.hide()
+
+    def clear(self) -> None:
+        """A new chat."""
+        for message in self.messages:
+            self._remove(message)
+        self.messages = []
+        self.welcome.show()
+        self.follow()
+
+    def follow(self) -> None:
+        """Go to the end and stay there."""
+        self._set_following(True)
+        bar = self.verticalScrollBar()
+        bar.setValue(bar.maximum())
+
+    def set_colors(self, colors: Colors) -> None:
+        """Another appearance."""
+        self._colors = colors
+        self.welcome.set_colors(colors)
+        self.latest.setIcon(icon("latest", colors.text))
+        for message in self.messages:
+            if isinstance(message, Answer):
+                message.set_colors(colors)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802  Qt's name
+        """An upward turn leaves the end before anything has moved."""
+        if event.angleDelta().y() > 0 and self.verticalScrollBar().maximum() > 0:
+            self._set_following(False)
+        super().wheelEvent(event)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
+        """The same for a turn of the wheel over the scroll bar, and for taking hold of it."""
+        if isinstance(watched, QScrollBar) and event.type() == QEvent.Type.MouseButtonPress:
+            self._set_following(False)
+        if isinstance(watched, QScrollBar) and isinstance(event, QWheelEvent) and event.angleDelta().y() > 0:
+            self._set_following(False)
+        return super().eventFilter(watched, event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  Qt's name
+        """The button floats above the end of the column."""
+        super().resizeEvent(event)
+        size = self.viewport().size()
+        self.latest.move(QPoint((size.width() - self.latest.width()) // 2, size.height() - self.latest.height() - 14))
+
+    def _add(self, message: Question | Answer) -> None:
+        self._rows.insertWidget(self._rows.count() - 1, message)
+        self.messages.append(message)
+        message.show()
+        self._rows.setStretch(self._rows.count() - 1, 1)
+
+    def _remove(self, message: QWidget) -> None:
+        self._rows.removeWidget(message)
+        message.hide()
+        message.deleteLater()
+
+    def _set_following(self, following: bool) -> None:
+        self._following = following
+        self.latest.setVisible(not following)
+
+    def _range_changed(self, _: int, maximum: int) -> None:
+        bar = self.verticalScrollBar().sizeHint().width() if maximum > 0 else 0
+        self._around.setContentsMargins(_MARGIN, 0, _MARGIN - bar, 0)  # nothing moves when the bar comes
+        if self._following:
+            self.verticalScrollBar().setValue(maximum)
+        elif maximum <= 0:
+            self._set_following(True)
+
+    def _moved(self, value: int) -> None:
+        """Coming down to the end follows again; going up leaves it. Growth moves nothing."""
+        before, self._value = self._value, value
+        at_end = value >= self.verticalScrollBar().maximum() - _NEAR
+        if value > before and at_end:
+            self._set_following(True)
+        elif value < before and not at_end:
+            self._set_following(False)
