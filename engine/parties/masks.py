@@ -32,6 +32,7 @@ class ModelMasks:
     def __init__(self, spec: ModelSpec, seeds: tuple[bytes, bytes], prefix: int, context: int) -> None:
         self.spec = spec
         self._one, self._two = SeedStream(seeds[0], spec), SeedStream(seeds[1], spec)
+        self._tiles = np.empty((2, 0), np.int64)  #: kept: fresh memory for each tile costs as much as filling it
         shape = (spec.kv_heads, context, spec.head_dim)
         self.keys = [np.zeros(shape, np.int64) for _ in range(spec.layers)]
         self.values = [np.zeros(shape, np.int64) for _ in range(spec.layers)]
@@ -47,7 +48,9 @@ class ModelMasks:
         step = max(4, TILE_WORDS // inner // 4 * 4)
         out = np.empty((x.shape[0], outer), np.int64)
         x = np.ascontiguousarray(x)
-        one, two = np.empty(step * inner, np.int64), np.empty(step * inner, np.int64)
+        if self._tiles[0].size < step * inner:
+            self._tiles = np.empty((2, step * inner), np.int64)
+        one, two = self._tiles
         for start in range(0, outer, step):
             count = min(step, outer - start)
             a, b = one[: count * inner], two[: count * inner]
