@@ -55,7 +55,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "wrong-length": "The other side sent a message of the wrong length.",
         "out-of-place": "The other side sent a message that has no place at this point.",
         "row-reused": "A step tried to use rows a second time; nothing was computed.",
-        "not-dealt": "A step came for rows that were never dealt.",
+        "not-dealt": "A message came for rows that were never dealt, or are gone.",
         "wrong-position": "The two sides disagree on the chat's length; start a new session.",
         "too-long": "The conversation would grow longer than the model's context.",
         "out-of-range": "The other side sent a number outside its range.",

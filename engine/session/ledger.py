@@ -8,7 +8,9 @@ Rule 3. A step uses exactly the next announced rows that were not used, in one r
 Rule 4. Material comes block by block and section by section, in order.
 Rule 5. A rewind and a stop discard every announced row that was not used. Nothing for a discarded row
         may come later: the link keeps order.
-Rule 6. Material counts against the queue's bound until the step that uses the last row of its block
+Rule 6. A step is answered after all material of the blocks that it uses up has come: its last block
+        needs every section, and the ones before came earlier. So none is still on its way then.
+Rule 7. Material counts against the queue's bound until the step that uses the last row of its block
         has ended, or the block is discarded. The client learns the end later than the node, so it
         never counts less.
 """
@@ -114,6 +116,10 @@ class RowLedger:
             block.used += take
         self.last_spent = first + count - 1
         self.step_first, self.step_count = first, count
+
+    def lacks_material(self) -> bool:
+        """Whether material is still to come for a block whose rows are all used."""
+        return any(b.used == b.count and b.sections < self._sections for b in self._blocks)
 
     def finish(self) -> None:
         """The step was answered: the context has grown."""

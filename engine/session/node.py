@@ -120,6 +120,8 @@ class NodeSession(Machine[NodeEvent]):
             step = self.step
             if step is None:
                 raise ValueError("ANSWER ends a step, and none runs")
+            if self._rows.lacks_material():
+                raise ValueError("ANSWER comes after the material of its rows")
             if len(logits) != step.answers * self._terms.vocab * LOGIT_BYTES:
                 raise ValueError(f"{len(logits)} bytes do not answer {step.answers} rows")
             data = logits if self._terms.role == 1 else answer_digest(alarm, logits)

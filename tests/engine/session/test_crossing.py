@@ -63,7 +63,7 @@ class Wire:
     def settle(self) -> None:
         """Let everything arrive and every step end."""
         while self.to_node or self.to_client or self.node.state is not State.IDLE:
-            for name in ("to node", "answer", "stopped", "to client"):
+            for name in ("material", "to node", "answer", "stopped", "to client"):
                 self.move(name, 0)
 
 

@@ -273,6 +273,15 @@ def hear(talk: Any, kind: FrameType, parts: Parts) -> object:
     return talk.client.receive(writer.write(kind, *parts))
 
 
+def test_an_answer_comes_after_its_material(second: Any, step: MakeStep) -> None:
+    client, node = second.at(State.IDLE).client, second.node
+    node.receive(client.send_step(step(1, 4, 3)))  # all rows of the block, whose second section is missing
+    with pytest.raises(ValueError, match="after the material"):
+        node.send_answer(7, second.logits, 9, 1000)
+    node.receive(client.send_material(1, 1, bytes(11)))
+    client.receive(node.send_answer(7, second.logits, 9, 1000))
+
+
 # Stopping
 
 
