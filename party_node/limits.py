@@ -1,0 +1,24 @@
+"""What a node bears at most, each limit by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A node's limits; seconds are wall clock."""
+
+    sessions: int = 4
+    connections: int = 64
+    """Callers at a time, those in their handshake included."""
+    handshake_seconds: float = 5.0
+    """For TCP, TLS and the websocket handshake together, and again for the first message."""
+    pairing_seconds: float = 10.0
+    """Until the other node's half of a session must be there."""
+    round_seconds: float = 60.0
+    """For one round with the other node, which may be waiting for the client's material."""
+    queue_bytes: int = 1 << 30
+    """Dealt material of one session that waits to be used."""
+    prepared_factor: int = 4
+    """How much larger the material may be once it is prepared."""

@@ -1,0 +1,97 @@
+"""`trine-node`: start one evaluator, say when it is ready, serve until SIGTERM.
+
+Exit code 0 after SIGTERM, SIGINT or the end of stdin; 2 if the model or an option cannot be used; 3 if the address or
+the identity cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.errors import InputError, LinkError, TrineError
+
+if TYPE_CHECKING:
+    from party_node.server import Server
+
+_BACKLOG = 64
+_SWITCH_SECONDS = 2e-4
+"""How long a thread keeps the interpreter from another: a round waits for the preparing thread no longer (docs/threads.md)."""
+
+
+def node(
+    model: Annotated[Path, typer.Option(help="This node's pack: a directory that `trine-model share` wrote.")],
+    role: Annotated[int, typer.Option(min=1, max=2, help="Which evaluator this node is; its pack says the same.")],
+    peer: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the other node listens.")],
+    identity: Annotated[Path, typer.Option(help="Directory with this node's certificate.pem and key.pem.")],
+    peer_cert: Annotated[Path, typer.Option(help="The other node's certificate.")],
+    client_cert: Annotated[list[Path], typer.Option(help="The certificate of a client; may be given several times.")],
+    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen.")] = None,
+    listen_fd: Annotated[int | None, typer.Option(help="A listening socket that was inherited, instead.")] = None,
+    exit_with_stdin: Annotated[bool, typer.Option("--exit-with-stdin", help="Stop when stdin ends.")] = False,
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions at a time.")] = 4,
+) -> None:
+    """One of the two remote parties: computes on masked values with the other node, for enrolled clients."""
+    _one_thread_a_library()
+    from party_node.start import Options, make_server
+
+    try:
+        listener = _listener(listen, listen_fd)
+        options = Options(model, role, _address(peer), identity, peer_cert, tuple(client_cert), sessions)
+        server = make_server(options, listener)
+    except TrineError as error:
+        print(f"trine-node: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from error
+    _serve(server, listener, exit_with_stdin=exit_with_stdin)
+
+
+def _one_thread_a_library() -> None:
+    """Two nodes and the app may share two cores; must come before numpy and numba are imported."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = "1"
+    sys.setswitchinterval(_SWITCH_SECONDS)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) < 1 << 16:
+        raise InputError(f"{text!r} is no address: HOST:PORT is needed")
+    return host.strip("[]"), int(port)
+
+
+def _listener(listen: str | None, listen_fd: int | None) -> socket.socket:
+    if (listen is None) == (listen_fd is None):
+        raise InputError("either --listen or --listen-fd is needed")
+    try:
+        if listen_fd is not None:
+            return socket.socket(fileno=listen_fd)
+        host, port = _address(listen or "")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise LinkError(f"cannot listen: {error.strerror or error}", listen or f"descriptor {listen_fd}") from error
+
+
+def _serve(server: Server, listener: socket.socket, *, exit_with_stdin: bool) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    host, port = listener.getsockname()[:2]
+    print(f"ready {f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    server.run(sys.stdin.fileno() if exit_with_stdin else None)
+
+
+def main() -> None:
+    """The console command."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)  # those show what variables hold
+    app.command()(node)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What all sessions of a node share: its share of the model, its certificate, and how to reach the other node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+
+from engine.errors import LinkError, ProtocolError
+from engine.link import Tls, connect
+from engine.link.link import Link
+from engine.parties.pack import NodePack
+from engine.session import Terms
+from engine.session.keys import fresh
+from party_node.limits import Limits
+from party_node.meeting import Meeting
+
+PEER_PATH = "/peer"
+SESSION_PATH = "/session"
+START_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other node: where it listens, how it is dialled, whose certificate is whose."""
+
+    host: str
+    port: int
+    tls: Tls
+    fingerprint: str
+    own_fingerprint: str
+
+    @property
+    def is_dialled(self) -> bool:
+        """Whether this node calls the other one, not the other way round: the smaller fingerprint calls."""
+        return self.own_fingerprint < self.fingerprint
+
+
+@dataclass(slots=True)
+class Node:
+    """One per process; thread-safe."""
+
+    pack: NodePack
+    peer: Peer
+    limits: Limits = field(default_factory=Limits)
+    start_id: str = field(default_factory=lambda: fresh(START_BYTES).hex())
+    meeting: Meeting = field(init=False)
+    _serving: set[bytes] = field(default_factory=set, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    def __post_init__(self) -> None:
+        self.meeting = Meeting(self.limits.pairing_seconds)
+
+    def terms(self) -> Terms:
+        """What this node says and wants when a session begins."""
+        spec = self.pack.spec
+        return Terms(
+            program=spec.digest(),
+            pack=self.pack.digest,
+            role=self.pack.role,
+            vocab=spec.vocab,
+            d_model=spec.d_model,
+            sections=spec.sections,
+            prefix=len(spec.prefix),
+            context=spec.context,
+            queue_bytes=self.limits.queue_bytes,
+            start_id=self.start_id,
+            peer_fingerprint=self.peer.fingerprint,
+        )
+
+    @contextmanager
+    def place_for(self, session: bytes) -> Iterator[None]:
+        """One of the node's places; ProtocolError busy if there is none, out-of-place for a session that runs."""
+        with self._lock:
+            if session in self._serving:
+                raise ProtocolError("out-of-place", "this session runs already")
+            if len(self._serving) >= self.limits.sessions:
+                raise ProtocolError("busy", f"{self.limits.sessions} sessions")
+            self._serving.add(session)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._serving.discard(session)
+
+    def dial(self) -> Link:
+        """A fresh link to the other node; ProtocolError no-peer."""
+        try:
+            return connect(
+                self.peer.host,
+                self.peer.port,
+                PEER_PATH,
+                self.peer.tls,
+                party="the other node",
+                handshake_timeout=self.limits.handshake_seconds,
+                ping_interval=None,  # it may be computing and not reading
+            )
+        except LinkError as error:
+            raise ProtocolError("no-peer", error.what) from error

@@ -1,0 +1,87 @@
+"""The link to the other node, as the one thread that computes uses it: one message each way a round.
+
+Rule 1. A round never crosses a thread: the thread that computes sends and receives itself.
+Rule 2. Both nodes stop after the round in which either one's flag was set, so they agree on what was
+        computed. A node whose material was discarded says so in a round of its own.
+Rule 3. What goes wrong with the other node is a ProtocolError, so that the client learns it: a lost
+        link has the code "no-peer".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+
+from engine.errors import LinkError, ProtocolError, SessionStopped
+from engine.link import Data
+from engine.link.link import Link
+from engine.session import PeerSession
+
+
+class PeerLink:
+    """Rounds of one session with the other node; `stop` is set by the thread that hears the client."""
+
+    def __init__(self, link: Link, session: PeerSession, round_seconds: float) -> None:
+        self.stop = Event()
+        self._link, self._session, self._patience = link, session, round_seconds
+        self._stopped = False
+
+    @property
+    def rounds(self) -> int:
+        """Rounds since the beginning."""
+        return self._session.rounds
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of messages to the other node since the beginning."""
+        return self._session.bytes_sent
+
+    def greet(self, first: Data | None, seconds: float) -> None:
+        """Exchange PEER_HELLO; `first` is the other node's if it came already, else it has `seconds`."""
+        hello = self._session.send_hello()
+        with _other_node():
+            if first is None:
+                first = self._link.exchange(hello, seconds)
+            else:
+                self._link.send(hello, seconds)
+        self._session.receive_hello(first)
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._stopped = False
+
+    def exchange(self, message: bytes) -> memoryview:
+        """One round; SessionStopped after the round in which either side said stop."""
+        stopping = self.stop.is_set()
+        with _other_node():
+            reply = self._link.exchange(self._session.send_round(message, stop=stopping), self._patience)
+        if stopping:
+            self._session.receive_last(reply)
+            theirs = None
+        else:
+            theirs = self._session.receive_round(reply, len(message))
+        if theirs is None:
+            self._stopped = True
+            raise SessionStopped
+        return theirs
+
+    def end_step(self) -> None:
+        """The step was stopped: tell the other node, unless a round has said so already."""
+        if not self._stopped:
+            self._stopped = True
+            with _other_node():
+                reply = self._link.exchange(self._session.send_round(b"", stop=True), self._patience)
+            self._session.receive_last(reply)
+
+    def abort(self) -> None:
+        """End the link at once, from any thread."""
+        self._link.abort()
+
+
+@contextmanager
+def _other_node() -> Iterator[None]:
+    try:
+        yield
+    except LinkError as error:
+        raise ProtocolError("no-peer", error.what) from error

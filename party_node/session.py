@@ -1,0 +1,248 @@
+"""One session at a node: three threads between the client's link, the evaluator and the other node's link.
+
+    reader     (the connection's own thread)  hears the client, always ready to answer its pings
+    preparer                                  prepares dealt material ahead of time, in order
+    stepper                                   pairs up with the other node, then computes steps; owns that link
+
+Rule 1. The reader never waits for a computation, so STOP, a lost client and pings are noticed at once.
+Rule 2. The first failure of any thread ends the session: the client is told its code, all three threads end, and
+        everything they held is given back. The node goes on.
+Rule 3. What a client may make the node hold is bounded, at the first evaluator too, which receives no material.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+
+from engine.errors import LinkError, ProtocolError, SessionStopped, TrineError
+from engine.link.link import Link
+from engine.parties.dealer import StepRequest
+from engine.parties.evaluator import Evaluator
+from engine.session import Block, Bye, Hello, Material, NodeSession, PeerError, PeerSession, Rewind, Step, Stop
+from party_node.log import Log, place
+from party_node.node import Node
+from party_node.rounds import PeerLink
+
+Job = tuple[int, int, memoryview]
+"""A section to prepare: first row, section, material."""
+
+
+class ServedSession:
+    """A client's session from its first message to the last; `run` returns when everything is given back."""
+
+    def __init__(self, node: Node, link: Link, log: Log) -> None:
+        self._node, self._link, self._log = node, link, log
+        self._session = NodeSession(node.terms(), self._section_bytes)
+        self._sending = Lock()  # messages leave in the order in which the session made them
+        self._failing = Lock()
+        self._over = Event()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._steps: SimpleQueue[Step | None] = SimpleQueue()
+        self._evaluator: Evaluator | None = None
+        self._peer: PeerLink | None = None
+        self._rows = 0
+        self._began = time.monotonic()
+
+    def run(self) -> None:
+        """Serve; never raises. To be called in the thread that accepted the link."""
+        try:
+            hello = self._session.receive(self._link.receive(self._node.limits.handshake_seconds))
+            if isinstance(hello, Hello):
+                with self._node.place_for(self._session.session or b""):
+                    self._serve(hello)
+        except Exception as error:  # whatever it was, the node goes on
+            self._fail(error)
+        finally:
+            self._link.close()
+
+    def _serve(self, hello: Hello) -> None:
+        self._log = self._log.bind(session=(self._session.session or b"").hex()[:8])
+        self._log.info("session opened", context=hello.context, prefix=hello.prefix)
+        key = self._session.key("streams")
+        self._evaluator = Evaluator(self._node.pack, key, prefix=hello.prefix, context=hello.context)
+        threads = [Thread(target=self._guarded, args=(work,), daemon=True) for work in (self._prepare, self._compute)]
+        try:
+            self._say(self._session.send_welcome)
+            for thread in threads:
+                thread.start()
+            self._read(self._evaluator)
+        except Exception as error:  # whatever it was, the threads must end
+            self._fail(error)
+        finally:
+            self._end(self._evaluator, threads)
+
+    # The reader
+
+    def _read(self, evaluator: Evaluator) -> None:
+        while True:
+            event = self._session.receive(self._link.receive())
+            if isinstance(event, Block):
+                self._announce(evaluator, event)
+            elif isinstance(event, Material):
+                self._jobs.put((event.first_row, event.section, memoryview(event.data)))
+            elif isinstance(event, Step):
+                self._begin(event)
+            elif isinstance(event, Rewind):
+                evaluator.rewind(event.position)
+            elif isinstance(event, Stop):
+                self._stop(evaluator)
+            elif isinstance(event, PeerError):
+                self._log.info("client gave up", code=event.code)
+                return
+            elif isinstance(event, Bye):
+                return
+
+    def _announce(self, evaluator: Evaluator, block: Block) -> None:
+        evaluator.announce(block.first_row, block.count, block.first_position)
+        if evaluator.role == 1:  # nothing is dealt to it: it draws everything itself
+            for section in range(evaluator.sections):
+                self._jobs.put((block.first_row, section, memoryview(b"")))
+
+    def _begin(self, step: Step) -> None:
+        if self._peer is not None:
+            self._peer.stop.clear()
+        self._steps.put(step)
+
+    def _stop(self, evaluator: Evaluator) -> None:
+        if self._peer is not None:
+            self._peer.stop.set()
+        evaluator.discard()
+        self._say(self._session.send_stopped_if_late)
+
+    def _section_bytes(self, first_row: int, section: int) -> int:
+        try:
+            return self._running().section_bytes(first_row, section)
+        except ValueError as error:  # a step has used the block without this section
+            raise ProtocolError("not-dealt", f"no material is due for row {first_row}") from error
+
+    # The preparer
+
+    def _prepare(self) -> None:
+        evaluator = self._running()
+        hello, limits = self._session.hello, self._node.limits
+        bound = limits.prepared_factor * min(limits.queue_bytes, hello.queue_bytes if hello else 0)
+        while (job := self._jobs.get()) is not None and not self._over.is_set():
+            if job[1] == 0 and evaluator.queued_bytes > bound:
+                raise ProtocolError("queue-full", f"over {bound} bytes prepared")
+            evaluator.prepare(*job)
+
+    # The stepper
+
+    def _compute(self) -> None:
+        peer = self._peer = self._join()
+        self._say(self._session.send_ready)
+        while (step := self._steps.get()) is not None and not self._over.is_set():
+            self._step(self._running(), peer, step)
+
+    def _join(self) -> PeerLink:
+        node, hello, session = self._node, self._session.hello, self._session.session
+        if hello is None or session is None:
+            raise RuntimeError("HELLO comes first")
+        peer = PeerSession(
+            session,
+            program=hello.program,
+            model=node.pack.model_digest,
+            epoch=hello.epoch,
+            role=node.pack.role,
+            start_id=hello.start_id,
+        )
+        if node.peer.is_dialled:
+            link, first = node.dial(), None
+        else:
+            arrival = node.meeting.take(session, self._over.is_set)
+            if arrival is None:
+                raise ProtocolError("no-peer", f"the other node did not call within {node.limits.pairing_seconds:g} s")
+            link, first = arrival
+        joined = PeerLink(link, peer, node.limits.round_seconds)
+        try:
+            joined.greet(first, node.limits.pairing_seconds)
+        except BaseException:
+            joined.abort()
+            raise
+        return joined
+
+    def _step(self, evaluator: Evaluator, peer: PeerLink, step: Step) -> None:
+        rounds, sent = peer.rounds, peer.bytes_sent
+        request = StepRequest(step.first_row, step.first_position, step.answers, step.deltas, step.kappa2)
+        peer.begin()
+        try:
+            answer = evaluator.step(request, peer.exchange, self._progress(step.count))
+        except (SessionStopped, ValueError) as error:
+            if isinstance(error, ValueError) and not peer.stop.is_set():
+                raise  # else its rows were discarded before it could begin
+            if not self._over.is_set():
+                peer.end_step()
+                self._say(self._session.send_stopped)
+            return
+        self._rows += step.count
+        rounds, sent = peer.rounds - rounds, peer.bytes_sent - sent
+        self._say(lambda: self._session.send_answer(answer.alarm, answer.logits, rounds, sent))
+        self._say(self._session.send_stopped_if_late)
+
+    def _progress(self, count: int) -> Callable[[int, int], None]:
+        """PROGRESS while a prompt is computed; a single token is over before anybody could read it."""
+        if count == 1:
+            return lambda rows, section: None
+        return lambda rows, section: self._say(lambda: self._session.send_progress(rows, section))
+
+    # The end
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # whatever it was, the session ends and the node goes on
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Note the first failure, tell the client, and let the reader see the link's end."""
+        with self._failing:
+            if self._over.is_set():
+                return
+            self._over.set()
+        if isinstance(error, LinkError):  # the client's: whatever the other node does is a ProtocolError
+            self._log.info("client lost", why=error.what)
+        elif isinstance(error, ProtocolError):
+            self._log.warning("session failed", code=error.code, why=error.text)
+            self._complain(error)
+        else:
+            self._log.error("session failed", code="failed", why=place(error))
+            self._complain(ProtocolError("failed"))
+        self._link.close()
+
+    def _complain(self, error: ProtocolError) -> None:
+        try:
+            self._say(lambda: self._session.send_error(error))
+        except (TrineError, ValueError):
+            self._log.info("client not told", code=error.code)
+
+    def _end(self, evaluator: Evaluator, threads: list[Thread]) -> None:
+        """Wake every thread, wait for them, and give everything back."""
+        self._over.set()
+        self._node.meeting.wake()
+        evaluator.close()
+        self._jobs.put(None)
+        self._steps.put(None)
+        if self._peer is not None:
+            self._peer.abort()
+        self._link.close()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+        if self._peer is not None:  # it may have come while the others were ending
+            self._peer.abort()
+        self._evaluator = None
+        self._log.info("session ended", rows=self._rows, seconds=round(time.monotonic() - self._began, 3))
+
+    def _running(self) -> Evaluator:
+        if self._evaluator is None:
+            raise RuntimeError("there is no evaluator before HELLO")
+        return self._evaluator
+
+    def _say(self, make: Callable[[], bytes | None]) -> None:
+        with self._sending:
+            data = make()
+            if data is not None:
+                self._link.send(data)

@@ -1,0 +1,59 @@
+"""From the command line's options to a server that is loaded, verified and warm."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import LinkError, ModelError
+from engine.link import client_tls, load_identity, server_tls
+from engine.link.tls import fingerprint
+from engine.parties.pack import NodePack
+from engine.provision.pack import load_node_pack
+from party_node.limits import Limits
+from party_node.log import make_log
+from party_node.node import Node, Peer
+from party_node.server import Server
+from party_node.warm import warm_up
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `trine-node` is told."""
+
+    model: Path
+    role: int
+    peer: tuple[str, int]
+    identity: Path
+    peer_cert: Path
+    client_certs: tuple[Path, ...]
+    sessions: int
+
+
+def make_server(options: Options, listener: socket.socket) -> Server:
+    """Load everything and compile every kernel; ModelError or LinkError if something cannot be used."""
+    own = load_identity(options.identity)
+    other, clients = _certificate(options.peer_cert), [_certificate(path) for path in options.client_certs]
+    prints = {fingerprint(certificate) for certificate in clients}
+    if len({own.fingerprint, fingerprint(other)} | prints) != 2 + len(prints):
+        raise LinkError("this node, the other node and the clients need a certificate each: two of these are the same")
+    pack = _pack(options)
+    warm_up(pack)
+    peer = Peer(*options.peer, client_tls(own, other), fingerprint(other), own.fingerprint)
+    node = Node(pack, peer, Limits(sessions=options.sessions))
+    return Server(node, listener, server_tls(own, [other, *clients]), frozenset(prints), make_log(options.role))
+
+
+def _pack(options: Options) -> NodePack:
+    pack = load_node_pack(options.model)
+    if pack.role != options.role:
+        raise ModelError(f"this is the pack of node {pack.role}, not of node {options.role}", options.model)
+    return pack
+
+
+def _certificate(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LinkError(f"{path}: the certificate cannot be read: {error.strerror}") from error
