@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFrame, QGridLayout, QLabel, QLayout, QScrollArea, QVBoxLayout, QWidget
 
 from app.window.widgets import named
 
@@ -44,7 +44,7 @@ class PrivacyDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("How private is this?")
         self.setMinimumSize(420, 360)
-        self.resize(620, 640)
+        self.resize(640, 740)
         page = named(QWidget(), "scrolled")
         column = QVBoxLayout(page)
         column.setContentsMargins(28, 24, 28, 20)
@@ -61,7 +61,8 @@ class PrivacyDialog(QDialog):
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(page)
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close, self)
+        buttons = QDialogButtonBox(self)
+        buttons.addButton("Close", QDialogButtonBox.ButtonRole.RejectRole)
         buttons.rejected.connect(self.reject)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 16)
@@ -72,11 +73,17 @@ class PrivacyDialog(QDialog):
     def _add_list(self, column: QVBoxLayout, title: str, sign: str, items: tuple[str, ...]) -> None:
         column.addSpacing(8)
         self._add(column, title, "title")
-        for item in items:
-            self._add(column, f"{sign}  {item}" if sign else item)
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(10)
+        grid.setVerticalSpacing(8)
+        grid.setColumnStretch(1, 1)
+        column.addLayout(grid)
+        for row, item in enumerate(items):
+            grid.addWidget(QLabel(sign), row, 0, Qt.AlignmentFlag.AlignTop)
+            self._add(grid, item)
 
-    def _add(self, column: QVBoxLayout, text: str, name: str = "") -> None:
+    def _add(self, layout: QLayout, text: str, name: str = "") -> None:
         label = named(QLabel(text, wordWrap=True), name)
         label.setTextFormat(Qt.TextFormat.PlainText)
         label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        column.addWidget(label)
+        layout.addWidget(label)

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QVBox
 
 from app.window.icons import icon
 from app.window.theme import Colors
-from app.window.widgets import named, tool_button
+from app.window.widgets import named, set_state, tool_button
 
 __all__ = ["Composer"]
 
@@ -102,9 +102,7 @@ class Composer(QFrame):
             self.sent.emit(text)
 
     def _set_active(self, active: bool) -> None:
-        self.setProperty("active", active)
-        self.style().unpolish(self)
-        self.style().polish(self)
+        set_state(self, "active", active)
 
     def _refresh(self) -> None:
         name = "Stop the answer" if self._busy else "Send"

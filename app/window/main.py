@@ -99,7 +99,7 @@ class MainWindow(QMainWindow):
         if self._running is None or self._answer is not None:
             return
         self._asked = text
-        self.transcript.drop_unanswered()
+        self.transcript.settle()
         self.transcript.ask(text)
         self._run_job(lambda chat, emit: chat.send(text, emit))
 

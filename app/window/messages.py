@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from PySide6.QtCore import QEvent, QSize, Qt, QTimer, QUrl, Signal
-from PySide6.QtGui import QGuiApplication, QResizeEvent, QTextCursor, QTextDocument, QTextOption, QWheelEvent
+from PySide6.QtGui import QFocusEvent, QGuiApplication, QResizeEvent, QTextCursor, QTextDocument, QTextOption, QWheelEvent
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -23,7 +23,7 @@ from app.window.icons import icon, pixmap
 from app.window.links import confirm_and_open
 from app.window.markdown import AnswerDocument
 from app.window.theme import Colors
-from app.window.widgets import named, tool_button
+from app.window.widgets import named, set_state, tool_button
 
 __all__ = ["Answer", "Failure", "Question", "TextView", "Waiting"]
 
@@ -72,13 +72,25 @@ class TextView(QTextBrowser):
     def fit(self) -> None:
         """Take the height of the text."""
         if not self._changing:
-            height = int(self.document().size().height() + 0.999)
+            frame = self.height() - self.viewport().height()
+            height = int(self.document().size().height() + 0.999) + frame
             if height != self.height():
                 self.setFixedHeight(height)
 
     def loadResource(self, kind: int, name: QUrl | str) -> object:  # noqa: N802  Qt's name
         """The document answers; this is for whoever asks the view."""
         return self.answer_document.loadResource(kind, name)
+
+    def focusInEvent(self, event: QFocusEvent) -> None:  # noqa: N802  Qt's name
+        """Whoever came by keyboard sees where they are; a click needs no frame."""
+        super().focusInEvent(event)
+        by_key = (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason)
+        set_state(self, "reached", event.reason() in by_key)
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:  # noqa: N802  Qt's name
+        """No frame any more."""
+        super().focusOutEvent(event)
+        set_state(self, "reached", False)
 
     def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802  Qt's name
         """The transcript scrolls, not a message."""
@@ -117,7 +129,7 @@ class Question(QWidget):
         probe.setDocumentMargin(0)
         probe.setDefaultFont(self.view.font())
         probe.setPlainText(self.text)
-        wide = min(int(probe.idealWidth()) + 3, int(self.width() * _BUBBLE_SHARE) - 32)
+        wide = min(int(probe.idealWidth()) + 5, int(self.width() * _BUBBLE_SHARE) - 32)
         self.view.setFixedWidth(max(wide, 24))
 
 

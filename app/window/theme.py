@@ -127,8 +127,8 @@ def style_sheet(colors: Colors) -> str:
     #hint, #meta, #figures, #party {{ font-size: 9pt; }}
     #transcript, #column, #scrolled {{ background: {c.ground}; border: none; }}
     #author {{ color: {c.muted}; font-weight: 600; font-size: 9.5pt; }}
-    QTextBrowser {{ background: transparent; border: none; color: {c.text}; }}
-    QTextBrowser:focus {{ border: none; }}
+    QTextBrowser {{ background: transparent; border: 1px solid transparent; border-radius: 4px; color: {c.text}; }}
+    QTextBrowser[reached="true"] {{ border-color: {c.accent}; }}
     #question {{ background: {c.question}; border-radius: 16px; border: 1px solid transparent; }}
     #failure {{ background: {c.error_ground}; border-radius: 12px; }}
     #failure QLabel {{ color: {c.error_text}; }}

@@ -90,8 +90,8 @@ class Transcript(QScrollArea):
         if self.messages and isinstance(self.messages[-1], Answer):
             self._remove(self.messages.pop())
 
-    def drop_unanswered(self) -> None:
-        """Only the last answer can be asked for again."""
+    def settle(self) -> None:
+        """What stands now is followed by more: only the last answer can be asked for again."""
         for message in self.messages:
             if isinstance(message, Answer):
                 message.foot.again.hide()
@@ -122,16 +122,16 @@ class Transcript(QScrollArea):
 
     def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802  Qt's name
         """An upward turn leaves the end before anything has moved."""
-        if event.angleDelta().y() > 0 and self.verticalScrollBar().maximum() > 0:
-            self._set_following(False)
+        if event.angleDelta().y() > 0:
+            self._leave_end()
         super().wheelEvent(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         """The same for a turn of the wheel over the scroll bar, and for taking hold of it."""
-        if isinstance(watched, QScrollBar) and event.type() == QEvent.Type.MouseButtonPress:
-            self._set_following(False)
-        if isinstance(watched, QScrollBar) and isinstance(event, QWheelEvent) and event.angleDelta().y() > 0:
-            self._set_following(False)
+        if isinstance(watched, QScrollBar):
+            turned_up = isinstance(event, QWheelEvent) and event.angleDelta().y() > 0
+            if turned_up or event.type() == QEvent.Type.MouseButtonPress:
+                self._leave_end()
         return super().eventFilter(watched, event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  Qt's name
@@ -151,9 +151,13 @@ class Transcript(QScrollArea):
         message.hide()
         message.deleteLater()
 
+    def _leave_end(self) -> None:
+        if self.verticalScrollBar().maximum() > 0:
+            self._set_following(False)
+
     def _set_following(self, following: bool) -> None:
         self._following = following
-        self.latest.setVisible(not following)
+        self.latest.setVisible(not following and bool(self.messages))
 
     def _range_changed(self, _: int, maximum: int) -> None:
         bar = self.verticalScrollBar().sizeHint().width() if maximum > 0 else 0

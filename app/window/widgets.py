@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from PySide6.QtWidgets import QToolButton, QWidget
 
-__all__ = ["named", "tool_button"]
+__all__ = ["named", "set_state", "tool_button"]
 
 W = TypeVar("W", bound=QWidget)
 
@@ -15,6 +15,13 @@ def named(widget: W, name: str) -> W:
     """The widget, known to the style sheet as `#name`."""
     widget.setObjectName(name)
     return widget
+
+
+def set_state(widget: QWidget, name: str, on: bool) -> None:
+    """A state that the style sheet tells as `[name="true"]`."""
+    widget.setProperty(name, on)
+    widget.style().unpolish(widget)
+    widget.style().polish(widget)
 
 
 def tool_button(parent: QWidget, says: str, name: str = "") -> QToolButton:

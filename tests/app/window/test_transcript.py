@@ -103,7 +103,7 @@ def test_messages_are_as_high_as_their_text_at_any_width(show: Show) -> None:
         QApplication.processEvents()
         for message in shown.window.transcript.messages:
             view = message.view
-            assert view.height() == int(view.document().size().height() + 0.999)
+            assert view.viewport().height() == int(view.document().size().height() + 0.999)
             assert view.document().size().width() <= view.viewport().width() + 1
     assert answer.view.width() <= 760
 
@@ -132,3 +132,16 @@ def test_the_loop_is_never_late_through_two_thousand_tokens(show: Show) -> None:
     assert len(late) > 500
     assert max(work) < 0.05  # what this thread did in one turn; a busy machine cannot spoil it
     assert sorted(late)[int(len(late) * 0.999)] < 0.05
+
+
+def test_a_chat_that_fits_needs_no_scrolling(show: Show) -> None:
+    shown = show(replies("short"))
+    shown.answered("question")
+    transcript = shown.window.transcript
+    for width, height in ((800, 600), (440, 420), (900, 700)):
+        shown.window.resize(width, height)
+        QApplication.processEvents()
+        wheel(transcript, 1)
+        assert transcript.verticalScrollBar().maximum() == 0
+        assert transcript.following
+        assert not transcript.latest.isVisible()
