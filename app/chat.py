@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
 from threading import Event as Flag
-from typing import Any, Protocol
+from typing import Protocol
 
 from engine.errors import InputError, LinkError, ProtocolError, SessionStopped, TrineError
 from engine.generate.sampling import Chooser, make_chooser
@@ -31,21 +31,37 @@ __all__ = [
     "Settings",
     "Speed",
     "Started",
+    "StepProgress",
     "Text",
 ]
 
 
-class Rows(Protocol):
-    """How far a step is: `rows_done` rows of `rows` through all sections, the running pass at `section` of `sections`."""
+class StepProgress(Protocol):
+    """How far a step is (`app.local_party.figures.Progress`)."""
 
     @property
-    def rows_done(self) -> int: ...
+    def rows_done(self) -> int:
+        """Tokens that are through all sections."""
+
     @property
-    def rows(self) -> int: ...
+    def rows(self) -> int:
+        """Tokens of the step."""
+
     @property
-    def section(self) -> int: ...
+    def section(self) -> int:
+        """Where the running pass is: embedding, layers, answer."""
+
     @property
-    def sections(self) -> int: ...
+    def sections(self) -> int:
+        """How many there are."""
+
+    @property
+    def preparing(self) -> bool:
+        """Whether the nodes wait for rows that are still being dealt."""
+
+    @property
+    def fraction(self) -> float:
+        """Of the whole step, 0 to 1."""
 
 
 class Conversation(Protocol):
@@ -58,7 +74,7 @@ class Conversation(Protocol):
         max_tokens: int,
         choose: Chooser,
         stop_tokens: Container[int],
-        on_progress: Callable[[Any], None],
+        on_progress: Callable[[StepProgress], None],
     ) -> Generator[int, None, None]:
         """Tokens after `context`; whatever the nodes hold of it already is not computed again."""
 
@@ -155,17 +171,7 @@ class Started:
 class Progress:
     """The prompt is being computed, or a token of the answer."""
 
-    rows_done: int
-    rows: int
-    section: int
-    sections: int
-    pass_rows: int
-
-    @property
-    def fraction(self) -> float:
-        """Of all the work of this step, 0 to 1."""
-        running = min(self.pass_rows, self.rows - self.rows_done) * self.section / max(self.sections, 1)
-        return min((self.rows_done + running) / max(self.rows, 1), 1.0)
+    step: StepProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +201,6 @@ class Failed:
 
 Event = Started | Progress | Text | Done | Failed
 Emit = Callable[[Event], None]
-
-PASS_ROWS = 64
-"""Rows that are computed at once (protocol, section 1); only the progress bar depends on it."""
 
 
 class Chat:
@@ -359,9 +362,9 @@ class _Answer:
         self._start = start
         self._first = self._last = start
 
-    def progress(self, rows: Rows) -> None:
+    def progress(self, step: StepProgress) -> None:
         """A node has come further."""
-        self._emit(Progress(rows.rows_done, rows.rows, rows.section, rows.sections, PASS_ROWS))
+        self._emit(Progress(step))
 
     def add(self, token: int) -> bool:
         """One token more; whether a stop string has come."""

@@ -15,7 +15,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QApplication, QFrame, QHBoxLayout, QLabel, QMainWindow, QPushButton, QVBoxLayout, QWidget
 
-from app.chat import Done, Event, Failed, Progress, Reason, Started, Text
+from app.chat import Done, Event, Failed, Progress, Reason, Started, StepProgress, Text
 from app.start import Running, Start
 from app.window.about import PrivacyDialog
 from app.window.composer import Composer
@@ -278,7 +278,7 @@ class MainWindow(QMainWindow):
                 self.status.set_figure("context", f"{event.tokens:,} of {event.context:,} tokens")
                 answer.progress.show_progress(f"Sending {event.tokens:,} tokens…", None)
             case Progress():
-                answer.progress.show_progress(self._progress_text(event), event.fraction)
+                answer.progress.show_progress(self._progress_text(event.step), event.step.fraction)
             case Text():
                 if not answer.text:
                     self._say("Answering")
@@ -304,16 +304,17 @@ class MainWindow(QMainWindow):
         if self._then_new:
             self.new_chat()
 
-    def _progress_text(self, event: Progress) -> str:
-        layers = max(event.sections - 2, 1)
-        layer = min(max(event.section, 1), layers)
-        words = f"Computing your message among three parties  ·  layer {layer} of {layers}"
-        if event.rows > event.pass_rows:
-            words += f"  ·  {event.rows_done} of {event.rows} tokens"
+    def _progress_text(self, step: StepProgress) -> str:
+        if step.preparing:
+            return "Waiting for one-time material from this computer…"
+        layers = max(step.sections - 2, 1)
+        words = ["Computing your message among three parties", f"layer {min(max(step.section, 1), layers)} of {layers}"]
+        if step.rows_done:
+            words.append(f"{step.rows_done} of {step.rows} tokens")
         elapsed = time.monotonic() - self._sent_at
-        if elapsed > _ESTIMATE_AFTER and 0 < event.fraction < 1:
-            words += f"  ·  about {max(round(elapsed * (1 - event.fraction) / event.fraction), 1)} s left"
-        return words
+        if elapsed > _ESTIMATE_AFTER and 0 < step.fraction < 1:
+            words.append(f"about {max(round(elapsed * (1 - step.fraction) / step.fraction), 1)} s left")
+        return "  ·  ".join(words)
 
     def _show_status(self) -> None:
         """What the conversation says of itself; reading it never waits."""

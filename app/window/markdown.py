@@ -32,7 +32,7 @@ from PySide6.QtGui import (
 
 from app.window.theme import Colors
 
-__all__ = ["AnswerDocument"]
+__all__ = ["AnswerDocument", "warm_up"]
 
 _FEATURES = QTextDocument.MarkdownFeature.MarkdownDialectGitHub | QTextDocument.MarkdownFeature.MarkdownNoHTML
 _CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
@@ -81,6 +81,11 @@ class AnswerDocument(QTextDocument):
         for first, last in reversed(list(_code_blocks(self))):
             _frame_code(self, first, last, colors)
         cursor.endEditBlock()
+
+
+def warm_up(colors: Colors) -> None:
+    """Load what the commonest language needs, 50 ms of work: for another thread than the window's."""
+    _token_color(next(kind for kind, _ in _lexer("python").get_tokens("pass")), colors.code_style)
 
 
 def _protect_maths(text: str) -> str:

@@ -12,6 +12,8 @@ from PySide6.QtCore import QObject, Signal
 
 from app.chat import Chat, Emit, Failed
 from app.start import Running, Start
+from app.window.markdown import warm_up
+from app.window.theme import LIGHT
 from engine.errors import SessionStopped, TrineError
 
 __all__ = ["Job", "Worker"]
@@ -72,6 +74,7 @@ class Worker(QObject):
 
     def _run(self) -> None:
         try:
+            warm_up(LIGHT)
             with self._start(self._report) as running:
                 self._chat = running.chat
                 try:

@@ -46,6 +46,11 @@ class Rows:
     rows: int
     section: int
     sections: int
+    preparing: bool = False
+
+    @property
+    def fraction(self) -> float:
+        return self.section / self.sections
 
 
 class ScriptedConversation:
@@ -91,7 +96,7 @@ class ScriptedConversation:
             if self.pace:
                 Event().wait(self.pace)
             logits = np.zeros(300)
-            logits[item] = 1.0
+            logits[item] = 1e3  # whatever the temperature
             made += 1
             yield choose(logits, [*context])
             if item in stop_tokens or made == max_tokens:

@@ -184,11 +184,3 @@ def test_nodes_that_cannot_be_reached_are_an_outcome() -> None:
     chat.send("a", events.append)
     assert isinstance(events[-1], Failed)
     assert str(events[-1].error) == "node 2: refused"
-
-
-def test_progress_grows_to_one() -> None:
-    rows = [Progress(done, 100, section, 4, 64) for done in (0, 64) for section in (0, 2, 4)] + [Progress(100, 100, 0, 4, 64)]
-    fractions = [progress.fraction for progress in rows]
-    assert fractions == sorted(fractions)
-    assert fractions[0] == 0
-    assert fractions[-1] == 1
