@@ -1,0 +1,211 @@
+"""A conversation: tokens in, tokens out, computed by three parties (the app's side of it).
+
+Rule 1. What the nodes hold of a context already is not computed again: they are rewound to the common prefix.
+Rule 2. A sampled token is fixed before the first byte of its step leaves.
+Rule 3. After a failure the next `generate` opens a new session: fresh keys, the context computed anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Generator, Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Self
+
+from app.local_party.endpoints import Endpoints
+from app.local_party.figures import Progress, Statistics
+from app.local_party.session import Report, Session, open_session
+from engine.errors import InputError, ProtocolError, SessionStopped
+from engine.generate.sampling import Chooser
+from engine.provision.pack import ClientModel
+from engine.ring.fixed import Real
+
+QUEUE_BYTES = 1_000_000_000
+"""Dealt material that waits at the second node: about 130 tokens of the 135M model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The parties, for people."""
+
+    states: dict[str, str] = field(default_factory=lambda: {"node1": "connecting", "node2": "connecting"})
+    """"connected", "lost", or "connecting" while there is no link."""
+    prepared_rows: int = 0
+    """Tokens that the nodes are prepared for."""
+
+
+class Conversation:
+    """One conversation with both nodes; made by `open`.
+
+    `generate` and `close` belong in one thread, which they block; `stop`, `status` and `statistics` may be used from any.
+    """
+
+    def __init__(self, parties: Endpoints, model: ClientModel, *, context: int, queue_bytes: int) -> None:
+        self._parties, self._model = parties, model
+        self._context, self._queue_bytes = context, queue_bytes
+        self._session: Session | None = None
+        self._closed = False
+        self._stopping = Event()
+
+    @classmethod
+    def open(
+        cls,
+        parties: Endpoints,
+        model: ClientModel,
+        *,
+        prefix: int | None = None,
+        context: int | None = None,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> Self:
+        """Connect to both nodes; they are dealt to from now on.
+
+        `prefix` says how many tokens of the public prefix are expected to begin the context: all of them (None) or 1;
+        a context that begins otherwise gets a session of its own. `context` is the longest, in tokens (None: the model's).
+
+        Raises:
+            LinkError, ProtocolError: a node cannot be reached, or is not what it should be.
+        """
+        spec = model.spec
+        self = cls(parties, model, context=min(context or spec.context, spec.context), queue_bytes=queue_bytes)
+        self._connect(len(spec.prefix) if prefix is None else prefix)
+        return self
+
+    @property
+    def status(self) -> Status:
+        """The parties' states now."""
+        session = self._session
+        if session is None:
+            return Status()
+        states = {f"node{link.role}": link.state for link in session.links}
+        return Status(states, session.statistics.prepared_rows)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Figures of the last answer."""
+        session = self._session
+        return Statistics() if session is None else session.statistics
+
+    def generate(
+        self,
+        context: Sequence[int],
+        *,
+        max_tokens: int,
+        choose: Chooser,
+        stop_tokens: Container[int] = (),
+        on_progress: Report = lambda progress: None,
+    ) -> Generator[int, None, None]:
+        """Tokens behind `context` (the whole conversation, its public prefix included), as they are computed.
+
+        Ends after `max_tokens`, after a token of `stop_tokens` (which is yielded), or where the context is full.
+        `choose(logits, context so far)` picks each token; `on_progress` is called in the caller's thread.
+
+        Raises:
+            InputError: an empty context, an unknown token, or too many, before anything is sent.
+            LinkError, ProtocolError: a node failed; it is named.
+            SessionStopped: `stop` was called.
+        """
+        tokens = [int(token) for token in context]
+        prefix = self._prefix_of(tokens)
+        self._stopping.clear()
+        return self._generate(tokens, prefix, max_tokens, choose, stop_tokens, on_progress)
+
+    def stop(self) -> None:
+        """End the running `generate` with SessionStopped; both nodes stop computing. From any thread."""
+        self._stopping.set()
+        session = self._session
+        if session is not None:
+            session.stop()
+
+    def close(self) -> None:
+        """Leave both nodes. Idempotent."""
+        self._closed = True
+        self._leave()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _generate(
+        self,
+        tokens: list[int],
+        prefix: int,
+        max_tokens: int,
+        choose: Chooser,
+        stop_tokens: Container[int],
+        report: Callable[[Progress], None],
+    ) -> Generator[int, None, None]:
+        session = self._connect(prefix)
+        session.begin_answer()
+        if self._stopping.is_set():
+            raise SessionStopped
+        for made in range(max_tokens):
+            if len(tokens) > self._context:
+                return
+            logits = self._logits(session, tokens, report, decoding=made > 0)
+            token = choose(logits, tokens)
+            tokens.append(token)
+            yield token
+            if token in stop_tokens:
+                return
+
+    def _logits(self, session: Session, tokens: Sequence[int], report: Report, *, decoding: bool) -> Real:
+        """The logits behind `tokens`; anything but a stop that goes wrong meanwhile is the session's end."""
+        try:
+            same = _common(tokens, session.tokens)
+            if same < len(session.tokens):
+                session.rewind(same)
+            return session.advance(tokens[same:], report, decoding=decoding)
+        except SessionStopped:
+            raise
+        except BaseException as error:
+            session.close(error if isinstance(error, ProtocolError) else None)
+            raise
+
+    def _connect(self, prefix: int) -> Session:
+        """The session, a new one if there is none that stands and has this prefix."""
+        if self._closed:
+            raise ValueError("the conversation was closed")
+        session = self._session
+        if session is None or session.failed or session.prefix != prefix:
+            self._leave()
+            session = self._session = open_session(
+                self._parties,
+                self._model,
+                prefix=prefix,
+                context=self._context,
+                queue_bytes=self._queue_bytes,
+            )
+        return session
+
+    def _leave(self) -> None:
+        session = self._session
+        if session is not None:
+            session.close()
+
+    def _prefix_of(self, tokens: list[int]) -> int:
+        """How many tokens of the public prefix the nodes' own keys and values stand for: all, or the first."""
+        spec = self._model.spec
+        public = list(spec.prefix)
+        unknown = next((token for token in tokens if not 0 <= token < spec.vocab), None)
+        if unknown is not None:
+            raise InputError(f"token {unknown} is not in the model's vocabulary of {spec.vocab:,}")
+        if len(tokens) > self._context:
+            raise InputError(
+                f"the conversation is {len(tokens):,} tokens long and the context has room for {self._context:,}: "
+                "shorten it or start a new chat"
+            )
+        if len(tokens) > len(public) and tokens[: len(public)] == public:
+            return len(public)
+        if len(tokens) > 1 and tokens[0] == public[0]:
+            return 1
+        if len(tokens) < 2:
+            raise InputError("there is nothing to answer: the prompt has no tokens")
+        raise InputError("the conversation does not begin as this model's conversations do")
+
+
+def _common(tokens: Sequence[int], held: Sequence[int]) -> int:
+    """Length of the common beginning; the last token is always computed, for its logits."""
+    pairs = zip(tokens[:-1], held, strict=False)
+    return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(tokens) - 1, len(held)))

@@ -1,0 +1,169 @@
+"""Dealing ahead of time: one thread, block after block, from the moment a session stands.
+
+Rule 1. The pace depends on the queue alone, never on what is typed: block sizes follow from how many blocks were dealt
+        since the session began or was rewound.
+Rule 2. A block is announced to both nodes in the order in which it was registered at the dealer; a rewind and a stop
+        stand between two blocks (one lock), and empty the queue at all three.
+Rule 3. A whole block fits into the queue before it is begun.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from threading import Condition, RLock, Thread
+
+from app.local_party.inbox import Inbox
+from app.local_party.node_link import NodeLink
+from engine.errors import TrineError
+from engine.parties.dealer import Abandoned, Dealer
+from engine.session import Discarded
+from engine.wire import Rows
+
+FIRST_ROWS = 16
+"""Of the first block: a short prompt need not wait for a long block."""
+BLOCK_ROWS = 32
+
+
+@dataclass(slots=True)
+class _Block:
+    left: int
+
+
+class Dealing:
+    """The dealing thread of one session, and what it shares with the thread that asks for steps."""
+
+    def __init__(self, dealer: Dealer, links: tuple[NodeLink, NodeLink], inbox: Inbox) -> None:
+        self.dealt_rows = self.dealt_bytes = 0
+        self._dealer, self._links, self._inbox = dealer, links, inbox
+        self._changed = Condition(RLock())  # held while blocks, rewinds and stops are put in order
+        self._blocks: deque[_Block] = deque()
+        self._fresh, self._paused, self._closed = True, False, False
+        self._thread = Thread(target=self._run, name="trine-dealing", daemon=True)
+
+    def start(self) -> None:
+        """Deal from now on."""
+        self._thread.start()
+
+    # For the thread that asks for steps
+
+    def available(self, wanted: int) -> int:
+        """Rows that a step may use now: `wanted` at most, none beyond the end of a block; 0 while none is dealt."""
+        if not self._blocks:
+            return 0
+        count = min(wanted, self._blocks[0].left)
+        return count if self._dealer.queued_rows >= count else 0
+
+    def take(self, count: int) -> None:
+        """A step uses that many of the available rows."""
+        self._blocks[0].left -= count
+        if not self._blocks[0].left:
+            self._blocks.popleft()
+
+    def look(self) -> None:
+        """There may be room in the queue."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def rewind(self, position: int) -> None:
+        """Cut the context at all three parties."""
+        with self._changed:
+            self._forget(position)
+            for link in self._links:
+                link.say(partial(link.session.send_rewind, position))
+
+    def stop(self) -> set[int]:
+        """Pause, and send STOP to each node that has not answered yet; returns their roles."""
+        with self._changed:
+            self._paused = True
+            told = set()
+            for link in self._links:
+                with suppress(ValueError):  # this node's answer came just now, so the other one's is on its way
+                    link.say(link.session.send_stop)
+                    told.add(link.role)
+            return told
+
+    def resume(self, position: int, *, discard: bool) -> None:
+        """Deal anew behind `position`, where the nodes are; `discard`: they still hold rows, or are further."""
+        with self._changed:
+            self._paused = False
+            if discard:
+                self.rewind(position)
+            else:
+                self._forget(position)
+
+    def end(self) -> None:
+        """Begin no block any more; never waits."""
+        self._closed = True
+
+    def close(self) -> None:
+        """Wait for the thread's end; the links are closed already, or it might wait for one."""
+        self.end()
+        self.look()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _forget(self, position: int) -> None:
+        self._dealer.rewind(position)
+        self._blocks.clear()
+        self._fresh = True
+        self._changed.notify_all()
+
+    # The thread
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._inbox.failed
+
+    def _run(self) -> None:
+        try:
+            while self._room():
+                with suppress(Abandoned, Discarded):
+                    self._deal()
+        except TrineError:  # of a link, whose reader tells everybody
+            return
+        except Exception as error:  # a fault of our own must not leave anybody waiting
+            self._inbox.fail(0, error)
+
+    def _room(self) -> bool:
+        """Wait for room; False at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._next_rows() > 0)
+            return not self._over
+
+    def _next_rows(self) -> int:
+        """Rows of the next block; 0 if it has to wait."""
+        if self._paused or self._closed:
+            return 0
+        dealer, session = self._dealer, self._links[1].session
+        rows = min(FIRST_ROWS if self._fresh else BLOCK_ROWS, dealer.context - dealer.dealt_position)
+        free = session.queue_bytes - session.queued_bytes
+        while rows and self._bytes(rows) > free:
+            rows = rows // 2 if not session.queued_bytes else 0  # a queue that never holds a block gets smaller ones
+        return rows
+
+    def _bytes(self, count: int) -> int:
+        rows = Rows(self._dealer.next_row, self._dealer.dealt_position, count)
+        return sum(plan.dealt_bytes(rows) for plan in self._dealer.plans)
+
+    def _deal(self) -> None:
+        with self._changed:
+            count = self._next_rows()
+            if not count:
+                return
+            dealer = self._dealer
+            first, position = dealer.next_row, dealer.dealt_position
+            sections = dealer.deal(count)
+            self._fresh = False
+            self._blocks.append(_Block(count))
+            for link in self._links:
+                link.say(partial(link.session.send_block, first, count, position), ahead=True)
+        second, dealt = self._links[1], 0
+        for section, material in sections:
+            second.say(partial(second.session.send_material, first, section, material), ahead=True)
+            dealt += len(material)
+            self._inbox.wake()
+        self.dealt_rows += count
+        self.dealt_bytes += dealt

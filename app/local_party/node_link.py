@@ -1,0 +1,106 @@
+"""The client's link to one node: what is said in order, and a thread that listens.
+
+Rule 1. Messages leave in the order in which the session made them: one lock around both.
+Rule 2. The reader is always listening, so a dead node is noticed by its pings whatever the other threads do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock, Thread
+
+from app.local_party.inbox import Inbox
+from engine.errors import LinkError, ProtocolError, TrineError
+from engine.link.link import Link
+from engine.session import Bye, ClientSession, PeerError
+
+_KNOWN_SECONDS = 2.0  # until the reader has read what a node said before it left
+
+
+class NodeLink:
+    """The link to the node of `role`; its errors name the node."""
+
+    def __init__(self, role: int, link: Link, session: ClientSession, inbox: Inbox) -> None:
+        self.role, self.link, self.session = role, link, session
+        self.party = f"node {role}"
+        self.partner: NodeLink | None = None  # left, too, when this node is lost: a session needs both
+        self._inbox = inbox
+        self._sending = Lock()
+        self._said = 0
+        self._closing = self._lost = False
+        self._reader = Thread(target=self._read, name=f"trine-{self.party}", daemon=True)
+
+    @property
+    def state(self) -> str:
+        """For people: "connected", "lost", or "connecting" if it was left and may be called again."""
+        return "lost" if self._lost else "connecting" if self._closing else "connected"
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of messages so far, both ways, without those that were sent ahead of time."""
+        return self._said + self.link.bytes_received
+
+    def listen(self) -> None:
+        """Start the reader."""
+        self._reader.start()
+
+    def say(self, make: Callable[[], bytes], *, ahead: bool = False) -> None:
+        """Send the message that `make` makes of the session; raises what the reader says about a lost link.
+
+        What is sent `ahead` of time belongs to no step.
+        """
+        try:
+            with self._sending:
+                data = make()
+                self._said += 0 if ahead else len(data)
+                self.link.send(data)
+        except LinkError as error:
+            known = None if self._closing else self._inbox.failure(_KNOWN_SECONDS)
+            raise known or error from None
+
+    def close(self, error: ProtocolError | None = None) -> None:
+        """Leave the node, with the reason if there is one, and wait for the reader. Idempotent."""
+        self._leave(error)
+        if self._reader.ident is not None:
+            self._reader.join()
+
+    def _leave(self, error: ProtocolError | None = None) -> None:
+        if not self._closing:
+            self._closing = True
+            with suppress(TrineError, ValueError), self._sending:
+                self.link.send(self.session.send_bye() if error is None else self.session.send_error(error), 1.0)
+        self.link.close()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                event = self.session.receive(self.link.receive())
+                if isinstance(event, PeerError):
+                    self._fail(ProtocolError(event.code, _said(f"{self.party} says", event.text)))
+                    return
+                if isinstance(event, Bye):
+                    self._fail(LinkError("left the session", self.party))
+                    return
+                self._inbox.put(self.role, event)
+        except ProtocolError as error:
+            with suppress(TrineError, ValueError), self._sending:
+                self.link.send(self.session.send_error(error), 1.0)
+            self._fail(ProtocolError(error.code, _said(self.party, error.text)))
+        except LinkError as error:
+            self._fail(error)
+        except Exception as error:  # a fault of our own must not leave anybody waiting
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        lost = self._lost = not self._closing
+        if lost:
+            self._inbox.fail(self.role, error)
+        self.link.close()
+        if lost and self.partner is not None:
+            self._inbox.failure(0)  # the other node may be saying why
+            self.partner._leave()
+
+
+def _said(who: str, text: str) -> str:
+    return f"{who}: {text}" if text else who

@@ -1,0 +1,270 @@
+"""One session with both nodes: it stands from `open` until `close` or its first failure.
+
+Rule 1. One thread opens, advances, rewinds and closes; a stop comes as a flag that the waiting thread looks at.
+Rule 2. `tokens` is what the nodes hold, the public prefix included; it grows when both have answered the same, and not
+        when a step was stopped.
+Rule 3. A step is one pass: it uses rows of one block, so prompts of any length fit any queue.
+Rule 4. A step whose wrap alarm rose is computed again, in fresh rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cache, partial
+from threading import Event
+
+from app.local_party.dealing import Dealing
+from app.local_party.endpoints import Endpoints
+from app.local_party.figures import Phase, Progress, Statistics
+from app.local_party.inbox import Inbox
+from app.local_party.node_link import NodeLink
+from engine.errors import InputError, LinkError, ProtocolError, SessionStopped
+from engine.link import client_tls, connect
+from engine.parties.dealer import Dealer, StepRequest
+from engine.provision.pack import ClientModel
+from engine.ring.fixed import Real
+from engine.session import Answer, ClientEvent, ClientSession, Ready, Step, Stopped, Terms, Welcome, compare
+from engine.session import Progress as NodeProgress
+from engine.session.keys import KEY_BYTES, fresh
+
+Report = Callable[[Progress], None]
+
+SESSION_BYTES = 16
+_WELCOME_SECONDS = 5.0
+_READY_SECONDS = 15.0  # the nodes give each other 10 to meet
+_MAX_REDONE = 5  # in one prompt or token: by then it is no accident
+
+
+@cache
+def start_id() -> str:
+    """Names this start of this process to the nodes; hex."""
+    return fresh(SESSION_BYTES).hex()
+
+
+class Session:
+    """Made by `open_session`."""
+
+    def __init__(self, model: ClientModel, links: tuple[NodeLink, NodeLink], inbox: Inbox, dealer: Dealer) -> None:
+        self.tokens: list[int] = list(model.spec.prefix[: dealer.position])
+        self.prefix = dealer.position
+        self.links = links
+        self.dealing = Dealing(dealer, links, inbox)
+        self._phases = {False: Phase(), True: Phase()}  # by whether it is decoding
+        self._redone = 0
+        self._cold_start_seconds = 0.0
+        self._dealer, self._inbox = dealer, inbox
+        self._stopping = Event()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is over."""
+        return self._inbox.failed or any(link.state != "connected" for link in self.links)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Figures of the last answer."""
+        return Statistics(
+            prefill=self._phases[False],
+            decode=self._phases[True],
+            redone=self._redone,
+            cold_start_seconds=self._cold_start_seconds,
+            prepared_rows=self._dealer.queued_rows,
+            dealt_rows=self.dealing.dealt_rows,
+            dealt_bytes=self.dealing.dealt_bytes,
+        )
+
+    def start(self, cold_start_seconds: float) -> None:
+        """Both nodes are ready: deal."""
+        self._cold_start_seconds = cold_start_seconds
+        self.dealing.start()
+
+    def begin_answer(self) -> None:
+        """Count anew, and forget an earlier stop."""
+        self._phases = {False: Phase(), True: Phase()}
+        self._redone = 0
+        self._stopping.clear()
+
+    def stop(self) -> None:
+        """End the running `advance` with SessionStopped; from any thread."""
+        self._stopping.set()
+        self._inbox.wake()
+
+    def rewind(self, position: int) -> None:
+        """Cut the context to `position` tokens at all three parties."""
+        self.dealing.rewind(position)
+        del self.tokens[position:]
+
+    def advance(self, tokens: Sequence[int], report: Report, *, decoding: bool = False) -> Real:
+        """Compute `tokens` behind the context; the logits behind the last one, float64 [vocab].
+
+        Raises SessionStopped after `stop`, LinkError and ProtocolError when it is over.
+        """
+        done = redone = 0
+        while True:
+            count = self._await_rows(done, len(tokens), report)
+            start, began = len(self.tokens), time.monotonic()
+            before = self._bytes()
+            answer, row = self._step(tokens[done : done + count], partial(self._tell, report, done, len(tokens), count))
+            self._count(decoding, count, answer, time.monotonic() - began, before)
+            if self._dealer.wrapped(row, answer.alarm):
+                redone += 1
+                self._redone += 1
+                if redone > _MAX_REDONE:
+                    raise ProtocolError("failed", "the wrap alarm rises again and again")
+                self.dealing.rewind(start)
+                continue
+            self.tokens.extend(tokens[done : done + count])
+            done += count
+            self.dealing.look()
+            if done == len(tokens):
+                return self._dealer.logits(row, memoryview(answer.data))
+
+    def close(self, error: ProtocolError | None = None) -> None:
+        """Leave both nodes, with the reason if there is one. Idempotent."""
+        self.dealing.end()
+        for link in self.links:
+            link.close(error)
+        self.dealing.close()
+
+    # A step
+
+    def _await_rows(self, done: int, total: int, report: Report) -> int:
+        available = partial(self.dealing.available, total - done)
+        if not (count := available()):
+            report(Progress(done, total, 0, self._dealer.sections, 0, preparing=True))
+            self._inbox.wait(lambda: bool(available()) or self._stopping.is_set())
+            count = available()
+        if self._stopping.is_set() or not count:
+            raise SessionStopped
+        return count
+
+    def _step(self, tokens: Sequence[int], heard: Callable[[NodeProgress], None]) -> tuple[Answer, int]:
+        """Both nodes' answer to these tokens, and its last row."""
+        request = self._dealer.request(tokens)
+        self.dealing.take(len(tokens))
+        step = Step(request.first_row, request.first_position, request.answers, request.deltas, request.kappa2)
+        for link in self.links:
+            link.say(partial(link.session.send_step, step))
+        answers: dict[int, Answer] = {}
+        while len(answers) < len(self.links):
+            heard_now = self._inbox.take(self._stopping.is_set)
+            if heard_now is None:
+                self._stop(request, tokens, answers)
+                raise SessionStopped
+            role, event = heard_now
+            if isinstance(event, Answer):
+                answers[role] = event
+            elif isinstance(event, NodeProgress) and role == 1:
+                heard(event)
+        compare(answers[1], answers[2])
+        return answers[1], request.first_row + len(tokens) - 1
+
+    def _stop(self, request: StepRequest, tokens: Sequence[int], answers: dict[int, Answer]) -> None:
+        """End the step at both nodes, or let it count where it was faster, and deal anew."""
+        told = self.dealing.stop()
+        stopped: set[int] = set()
+        while stopped != told or any(link.role not in told | set(answers) for link in self.links):
+            heard = self._inbox.take(lambda: False)
+            if heard is None:
+                continue
+            role, event = heard
+            if isinstance(event, Answer):
+                answers[role] = event
+            elif isinstance(event, Stopped):
+                stopped.add(role)
+        position, further = request.first_position, False
+        if len(answers) == len(self.links):
+            compare(answers[1], answers[2])
+            further = self._dealer.wrapped(request.first_row + len(tokens) - 1, answers[1].alarm)
+            if not further:
+                self.tokens.extend(tokens)
+                position += len(tokens)
+        elif answers:
+            raise ProtocolError("out-of-place", "one node answered a step that the other one stopped")
+        self.dealing.resume(position, discard=further or len(told) < len(self.links))
+
+    def _tell(self, report: Report, done: int, total: int, count: int, heard: NodeProgress) -> None:
+        report(Progress(done + heard.rows_done, total, heard.section, heard.sections, count - heard.rows_done))
+
+    def _bytes(self) -> tuple[int, int]:
+        return self.links[0].step_bytes, self.links[1].step_bytes
+
+    def _count(self, decoding: bool, tokens: int, answer: Answer, seconds: float, before: tuple[int, int]) -> None:
+        first, second = (now - then for now, then in zip(self._bytes(), before, strict=True))
+        # Both nodes send messages of the same lengths: what one sent went the other way, too.
+        self._phases[decoding] = self._phases[decoding].with_step(
+            tokens, answer.rounds, seconds, 2 * answer.peer_bytes, first, second
+        )
+
+
+def open_session(parties: Endpoints, model: ClientModel, *, prefix: int, context: int, queue_bytes: int) -> Session:
+    """Dial both nodes and agree on everything; dealing has begun when this returns.
+
+    Raises:
+        LinkError: a node cannot be reached or does not answer.
+        ProtocolError: a node is not what it should be, is busy, or cannot reach the other one.
+        InputError: the queue is too small for a single row.
+    """
+    began = time.monotonic()
+    inbox = Inbox()
+    with ExitStack() as undo:
+        session = fresh(SESSION_BYTES)
+        terms = _terms(parties, model, context, queue_bytes)
+        one, two = (
+            _dial(parties, role, ClientSession(terms[role - 1], session, prefix=prefix), inbox, undo) for role in (1, 2)
+        )
+        one.partner, two.partner = two, one
+        for link in (one, two):
+            link.listen()
+            link.say(link.session.send_hello)
+        _hear_from_both(inbox, Welcome, _WELCOME_SECONDS)
+        keys = one.session.key("streams"), two.session.key("streams")
+        dealer = Dealer(model.spec, model.seeds, keys, fresh(KEY_BYTES), prefix=prefix, context=context)
+        if (needed := dealer.row_bytes(context - 1)) > two.session.queue_bytes:
+            raise InputError(f"a token needs {needed:,} dealt bytes and the queue has {two.session.queue_bytes:,}")
+        _hear_from_both(inbox, Ready, _READY_SECONDS)
+        opened = Session(model, (one, two), inbox, dealer)
+        undo.pop_all()
+    opened.start(time.monotonic() - began)
+    return opened
+
+
+def _terms(parties: Endpoints, model: ClientModel, context: int, queue_bytes: int) -> list[Terms]:
+    spec = model.spec
+    return [
+        Terms(
+            program=spec.digest(),
+            pack=model.pack_digests[role],
+            role=role,
+            vocab=spec.vocab,
+            d_model=spec.d_model,
+            sections=spec.sections,
+            prefix=len(spec.prefix),
+            context=context,
+            queue_bytes=queue_bytes,
+            start_id=start_id(),
+            peer_fingerprint=parties.nodes[2 - role].fingerprint,
+        )
+        for role in (1, 2)
+    ]
+
+
+def _dial(parties: Endpoints, role: int, session: ClientSession, inbox: Inbox, undo: ExitStack) -> NodeLink:
+    node = parties.nodes[role - 1]
+    tls = client_tls(parties.identity, node.certificate)
+    link = NodeLink(role, connect(node.host, node.port, "/session", tls, party=f"node {role}"), session, inbox)
+    undo.callback(link.close)
+    return link
+
+
+def _hear_from_both(inbox: Inbox, kind: type[ClientEvent], seconds: float) -> None:
+    deadline, heard = time.monotonic() + seconds, set[int]()
+    while len(heard) < 2:
+        event = inbox.take(lambda: False, max(0.0, deadline - time.monotonic()))
+        if event is None:
+            missing = min({1, 2} - heard)
+            raise LinkError(f"no answer within {seconds:g} s", f"node {missing}")
+        if isinstance(event[1], kind):
+            heard.add(event[0])
