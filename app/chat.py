@@ -10,12 +10,16 @@ from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from threading import Event as Flag
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from engine.errors import InputError, LinkError, ProtocolError, SessionStopped, TrineError
+from engine.errors import InputError, SessionStopped, TrineError
 from engine.generate.sampling import Chooser, make_chooser
 from engine.generate.tokenizer import ChatTokenizer, Turn
+
+if TYPE_CHECKING:
+    from app.local_party import Statistics, Status
 
 __all__ = [
     "Chat",
@@ -77,6 +81,14 @@ class Conversation(Protocol):
         on_progress: Callable[[StepProgress], None],
     ) -> Generator[int, None, None]:
         """Tokens after `context`; whatever the nodes hold of it already is not computed again."""
+
+    @property
+    def status(self) -> Status:
+        """The parties' states now, from any thread."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """Figures of the last answer, from any thread."""
 
     def stop(self) -> None:
         """End the running answer, from any thread."""
@@ -206,8 +218,8 @@ Emit = Callable[[Event], None]
 class Chat:
     """The messages of one chat, and the conversation that computes its answers.
 
-    `open_conversation` connects to the nodes; it is called again after a connection was lost, and the new
-    conversation then gets the whole chat as its context. `context` is the model's, in tokens.
+    `open_conversation` connects to the nodes; a conversation that loses one of them connects again by itself when it is
+    asked the next time, and the whole chat is its context. `context` is the longest, in tokens.
     """
 
     def __init__(
@@ -224,6 +236,11 @@ class Chat:
         self._open = open_conversation
         self._tokenizer = tokenizer
         self._stopping = Flag()
+
+    @property
+    def answered(self) -> bool:
+        """Whether the last message is an answer."""
+        return bool(self.messages) and self.messages[-1].role is Role.ASSISTANT
 
     def open(self) -> Conversation:
         """Connect, unless connected: material is dealt from then on, at a pace that typing does not show in.
@@ -260,7 +277,7 @@ class Chat:
 
     def regenerate(self, emit: Emit) -> None:
         """Answer the last question again, in place of its answer."""
-        if self.messages and self.messages[-1].role is Role.ASSISTANT:
+        if self.answered:
             self.messages.pop()
         self._answer(emit)
 
@@ -271,16 +288,13 @@ class Chat:
 
     def _drop_unanswered(self) -> None:
         """A question whose answer failed stands in the transcript; a model that expects turns must not see two in a row."""
-        if self.messages and self.messages[-1].role is Role.USER:
+        if self.messages and not self.answered:
             self.messages.pop()
 
     def _answer(self, emit: Emit) -> None:
         self._stopping.clear()
         try:
             emit(self._generate(emit))
-        except (LinkError, ProtocolError) as error:
-            self.close()
-            emit(Failed(error))
         except TrineError as error:
             emit(Failed(error))
 
@@ -315,7 +329,7 @@ class Chat:
             max_tokens=limit,
             choose=choose,
             stop_tokens=self._tokenizer.stop_ids,
-            on_progress=answer.progress,
+            on_progress=partial(self._progress, conversation, answer),
         )
         with closing(tokens):
             for token in tokens:
@@ -326,6 +340,11 @@ class Chat:
                 if self._stopping.is_set():
                     return Reason.STOPPED
         return Reason.STOPPED if self._stopping.is_set() else None
+
+    def _progress(self, conversation: Conversation, answer: _Answer, step: StepProgress) -> None:
+        if self._stopping.is_set():
+            conversation.stop()  # again: it forgets what was asked before it began
+        answer.progress(step)
 
     def _prompt(self) -> tuple[str, list[int]]:
         """The conversation as text and tokens, its length checked before anything is sent."""

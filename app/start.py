@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from app.chat import Chat, Settings
@@ -37,13 +38,17 @@ def start_demo(settings: Settings, model: Path | None, report: Report) -> Iterat
         LinkError, ProtocolError: a node did not start.
     """
     from app.demo import demo
+    from app.local_party import Conversation
     from engine.generate.tokenizer import ChatTokenizer
     from engine.provision.tokenizer import load_tokenizer
 
     with demo(model, report) as parties:
         shared = parties.model
         tokenizer = ChatTokenizer(load_tokenizer(shared.tokenizer), shared.chat_template, shared.spec.eos)
-        chat = Chat(parties.open_conversation, tokenizer, settings, shared.spec.context)
+        # With a system prompt of its own a chat has one token of the public prefix in common with others.
+        prefix = None if settings.system is None else 1
+        connect = partial(Conversation.open, parties.endpoints, shared, prefix=prefix)
+        chat = Chat(connect, tokenizer, settings, shared.spec.context)
         try:
             yield Running(chat, shared.spec.name)
         finally:

@@ -318,6 +318,13 @@ class MainWindow(QMainWindow):
 
     def _show_status(self) -> None:
         """What the conversation says of itself; reading it never waits."""
+        chat = self._worker.chat if self._worker is not None else None
+        conversation = chat.conversation if chat is not None else None
+        if conversation is not None:
+            status = conversation.status
+            self.status.set_states(status.states)
+            rows = status.prepared_rows
+            self.status.set_figure("prepared", f"{rows:,} tokens prepared" if rows else "")
 
     def _say(self, text: str) -> None:
         """Have a screen reader say it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]  # has no types
@@ -85,7 +85,7 @@ class AnswerDocument(QTextDocument):
 
 def warm_up(colors: Colors) -> None:
     """Load what the commonest language needs, 50 ms of work: for another thread than the window's."""
-    _token_color(next(kind for kind, _ in _lexer("python").get_tokens("pass")), colors.code_style)
+    _colored("python", "pass", colors.code_style)
 
 
 def _protect_maths(text: str) -> str:
@@ -228,18 +228,27 @@ def _flatten_if_empty(block: QTextBlock) -> None:
 
 def _highlight(document: QTextDocument, lines: list[QTextBlock], language: str, colors: Colors) -> None:
     text = "\n".join(line.text() for line in lines)
+    start = lines[0].position()
+    for at, length, color in _colored(language, text, colors.code_style):
+        form = QTextCharFormat()
+        form.setForeground(QColor(color))
+        _select(document, start + at, length).mergeCharFormat(form)
+
+
+@lru_cache(maxsize=256)  # a growing answer shows its earlier code again and again
+def _colored(language: str, text: str, style: str) -> tuple[tuple[int, int, str], ...]:
+    """(place, length, colour) of each word of code that has one."""
     lexer = _lexer(language)
     if lexer is None or len(text) > _LONGEST_HIGHLIGHT:
-        return
-    start = lines[0].position()
+        return ()
+    found = []
     at = 0
     for kind, piece in lexer.get_tokens(text):
-        color = _token_color(kind, colors.code_style)
+        color = _token_color(kind, style)
         if color and piece.strip():
-            form = QTextCharFormat()
-            form.setForeground(QColor(color))
-            _select(document, start + at, len(piece)).mergeCharFormat(form)
+            found.append((at, len(piece), color))
         at += len(piece)
+    return tuple(found)
 
 
 @cache

@@ -10,7 +10,8 @@ from threading import Event
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from engine.errors import SessionStopped, TrineError
+from app.local_party import Phase, Statistics, Status
+from engine.errors import LinkError, SessionStopped, TrineError
 from engine.generate.sampling import Chooser
 from engine.generate.tokenizer import ChatTokenizer
 
@@ -67,7 +68,7 @@ class ScriptedConversation:
         self.waiting = Event()
         self.go = Event()
         self.stopped = Event()
-        self.closed = False
+        self.closed = self.lost = False
 
     def generate(
         self,
@@ -79,12 +80,14 @@ class ScriptedConversation:
         on_progress: Callable[[Rows], None],
     ) -> Generator[int, None, None]:
         self.stopped.clear()
+        self.lost = False
         self.contexts.append(list(context))
         for section in range(1, 4):
             on_progress(Rows(0, len(context), section, 3))
         made = 0
         for item in self.script.get_nowait():
             if isinstance(item, TrineError):
+                self.lost = isinstance(item, LinkError)
                 raise item
             if item is self.WAIT:
                 self.waiting.set()
@@ -101,6 +104,16 @@ class ScriptedConversation:
             yield choose(logits, [*context])
             if item in stop_tokens or made == max_tokens:
                 return
+
+    @property
+    def status(self) -> Status:
+        return Status({"node1": "connected", "node2": "lost" if self.lost else "connected"}, 131)
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics(
+            Phase(1, 20, 730, 2.0, 9_000, 100, 200), Phase(6, 6, 4362, 3.0, 60_000, 600, 1200), 1, 0.1, 131, 10, 70_000
+        )
 
     def stop(self) -> None:
         self.stopped.set()

@@ -154,17 +154,30 @@ def test_an_answer_stopped_before_its_first_word_leaves_no_message() -> None:
 
 
 @pytest.mark.parametrize("error", [LinkError("closed", "node 1"), ProtocolError("answers-differ")], ids=["link", "protocol"])
-def test_after_a_lost_node_the_next_question_opens_a_new_conversation(error: LinkError) -> None:
-    lost = ScriptedConversation([*answered("one"), [*tokens_of("tw"), error]])
-    fresh = ScriptedConversation(answered("three"))
-    opened = iter([lost, fresh])
-    chat, events = Chat(lambda: next(opened), TOKENIZER, Settings(), 1000), list[Event]()
+def test_after_a_lost_node_the_next_question_takes_what_was_said_along(error: LinkError) -> None:
+    conversation = ScriptedConversation([*answered("one"), [*tokens_of("tw"), error], *answered("three")])
+    chat, events = chat_with(conversation), list[Event]()
     chat.send("a", events.append)
     chat.send("b", events.append)
     assert events[-1] == Failed(error)
-    assert lost.closed
     chat.send("c", events.append)
-    assert TOKENIZER.decode(fresh.contexts[0]) == "user\na\nassistant\none\nuser\nb\nassistant\ntw\nuser\nc\nassistant\n"
+    assert said(events) == "onetwthree"
+    context = TOKENIZER.decode(conversation.contexts[-1])
+    assert context == "user\na\nassistant\none\nuser\nb\nassistant\ntw\nuser\nc\nassistant\n"
+
+
+def test_a_stop_that_came_too_early_for_the_conversation_is_said_again() -> None:
+    conversation = ScriptedConversation([[ScriptedConversation.WAIT, *tokens_of("never")]])
+    chat, events = chat_with(conversation), list[Event]()
+
+    def see(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Started):
+            chat._stopping.set()  # as `stop` does, just before the conversation forgets it
+
+    chat.send("a", see)
+    assert isinstance(events[-1], Done)
+    assert events[-1].reason is Reason.STOPPED
 
 
 def test_a_conversation_survives_what_the_user_did_wrong() -> None:

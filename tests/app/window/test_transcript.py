@@ -110,7 +110,9 @@ def test_messages_are_as_high_as_their_text_at_any_width(show: Show) -> None:
 
 @pytest.mark.timeout(60)
 def test_the_loop_is_never_late_through_two_thousand_tokens(show: Show) -> None:
-    text = ("Some **words** with `code`, and\n\n1. a list\n2. of things\n\n```python\nx = f(1)  # why\n```\n\n" * 92)[:8000]
+    prose = "A sentence of an answer with **bold** words and some `code` in it, as models write them. " * 6
+    page = prose + "\n\n1. first\n2. second\n\n```python\ndef f(x):\n    return x + 1  # why\n```\n\n## More\n\n"
+    text = (page * 13)[:8000]
     shown = show([[*tokens_of(text), END]], pace=0.0001)
     answer = shown.ask("question")
     late: list[float] = []

@@ -1,0 +1,143 @@
+"""Chat in a terminal: the answer on stdout as it comes, everything else on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from app.chat import Chat, Done, Emit, Event, Failed, Progress, Text
+from app.start import Report, Running, Start
+
+__all__ = ["answer", "chat_in_terminal", "showing_progress"]
+
+_HELP = "Ctrl-C stops an answer, /again answers anew, /new forgets the chat, /quit (or Ctrl-D) ends.\n"
+
+
+def answer(chat: Chat, job: Callable[[Chat, Emit], None], show: Callable[[Event], None]) -> Event:
+    """Run one answer and show its events; returns the last, `Done` or `Failed`.
+
+    The chat blocks in sockets, so it has a thread of its own and Ctrl-C is felt here: the answer is then
+    stopped at both nodes before `KeyboardInterrupt` goes on.
+    """
+    events: SimpleQueue[Event | BaseException] = SimpleQueue()
+    thread = Thread(target=_guarded, args=(chat, job, events.put), name="trine-chat", daemon=True)
+    thread.start()
+    try:
+        while True:
+            event = events.get()
+            if isinstance(event, BaseException):
+                raise event
+            show(event)
+            if isinstance(event, Done | Failed):
+                return event
+    except BaseException:
+        chat.stop()
+        raise
+    finally:
+        thread.join(10)
+
+
+def _guarded(chat: Chat, job: Callable[[Chat, Emit], None], put: Callable[[Any], None]) -> None:
+    try:
+        job(chat, put)
+    except BaseException as error:  # shown where the user is
+        put(error)
+
+
+def chat_in_terminal(start: Start) -> int:
+    """Questions from stdin, answers to stdout, until the input ends; returns the exit code."""
+    with ExitStack() as stack:
+        with showing_progress() as report:
+            running = stack.enter_context(start(report))
+            report("connecting to both nodes", 0, 0)
+            running.chat.open()
+        _say(f"You chat with {running.model}; no party alone can read along.\n{_HELP}")
+        while (text := _read()) is not None:
+            job = _command(running, text)
+            if job is not None:
+                _one_answer(running.chat, job)
+    return 0
+
+
+def _command(running: Running, text: str) -> Callable[[Chat, Emit], None] | None:
+    """What a line asks for; None if nothing is to be answered."""
+    if text == "/new":
+        running.chat.new()
+        _say("A new chat.\n")
+    elif text == "/again":
+        return lambda chat, emit: chat.regenerate(emit)
+    elif text.startswith("/"):
+        _say(_HELP)
+    elif text:
+        return lambda chat, emit: chat.send(text, emit)
+    return None
+
+
+def _one_answer(chat: Chat, job: Callable[[Chat, Emit], None]) -> None:
+    with showing_progress() as report:
+        try:
+            last = answer(chat, job, writing(report))
+        except KeyboardInterrupt:
+            sys.stdout.write("\n")
+            _say("Stopped.\n")
+            return
+    sys.stdout.write("\n\n")
+    sys.stdout.flush()
+    if isinstance(last, Failed):
+        _say(f"trine: {last.error}\n")
+
+
+def writing(report: Report) -> Callable[[Event], None]:
+    """Shows events: text as it comes, the prompt's progress before."""
+
+    def show(event: Event) -> None:
+        if isinstance(event, Text):
+            report("", 0, 0)  # clears the bar before the first word
+            sys.stdout.write(event.text)
+            sys.stdout.flush()
+        elif isinstance(event, Progress) and event.step.rows > 1:
+            what = "preparing" if event.step.preparing else "computing the prompt"
+            report(what, int(1000 * event.step.fraction), 1000)
+
+    return show
+
+
+@contextmanager
+def showing_progress() -> Iterator[Report]:
+    """A bar on stderr if that is a terminal; reporting "" takes it away for good."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, of: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bars:
+        task = bars.add_task("", total=None)
+
+        def report(what: str, done: int, of: int) -> None:
+            if what:
+                bars.update(task, description=what, completed=done, total=of or None)
+            elif bars.live.is_started:
+                bars.stop()
+
+        yield report
+
+
+def _read() -> str | None:
+    """The next question; None at the end of the input or at Ctrl-C."""
+    try:
+        return input("> " if sys.stdin.isatty() else "").strip()
+    except (EOFError, KeyboardInterrupt):
+        _say("\n")
+        return None
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()

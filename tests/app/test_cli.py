@@ -1,0 +1,195 @@
+"""The command line on a scripted conversation: what goes where, and with which exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app import cli, terminal
+from app.chat import Chat, Settings
+from app.start import Report, Running
+from engine.errors import InputError, LinkError, ModelError, ProtocolError, TrineError
+from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
+
+Script = list[list[object]]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Settings]]:
+    """Puts a scripted conversation (or an error) where the demo would start; returns the settings it was started with."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+    def prepare(script: Script, error: TrineError | None = None) -> list[Settings]:
+        seen: list[Settings] = []
+
+        @contextmanager
+        def start(settings: Settings, model: Path | None, report: Report) -> Iterator[Running]:
+            seen.append(settings)
+            report("starting", 0, 0)
+            if error:
+                raise error
+            conversation = ScriptedConversation(script)
+            chat = Chat(lambda: conversation, chat_tokenizer(), settings, 1000)
+            yield Running(chat, "Testmodel")
+            chat.close()
+            assert conversation.closed
+
+        monkeypatch.setattr("app.start.start_demo", start)
+        return seen
+
+    return prepare
+
+
+def trine(*arguments: str, text: str | None = None) -> Result:
+    return CliRunner().invoke(cli.app, arguments, input=text)
+
+
+def replies(*texts: str) -> Script:
+    return [[*tokens_of(text), END] for text in texts]
+
+
+def test_ask_writes_the_answer_and_nothing_else_to_stdout(given: Callable[..., list[Settings]]) -> None:
+    given(replies("Paris. 👍"))
+    result = trine("ask", "Capital of France?")
+    assert (result.stdout, result.stderr, result.exit_code) == ("Paris. 👍\n", "", 0)
+
+
+def test_ask_reads_a_question_from_stdin(given: Callable[..., list[Settings]]) -> None:
+    given(replies("yes"))
+    assert trine("ask", "-", text="Is it?\n").stdout == "yes\n"
+
+
+def test_options_arrive(given: Callable[..., list[Settings]]) -> None:
+    seen = given(replies("x"))
+    options = {"max-tokens": 7, "temperature": 0.5, "top-k": 3, "top-p": 0.8, "repetition-penalty": 1.2, "seed": 11}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    trine("ask", "q", *words, "--system", "Be brief.")
+    assert seen == [Settings(7, 0.5, 3, 0.8, 1.2, 11, "Be brief.")]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("too long"), 2),
+        (ModelError("truncated", "x.gguf"), 2),
+        (LinkError("closed", "node 1"), 3),
+        (ProtocolError("out-of-order"), 3),
+    ],
+    ids=["input", "model", "link", "protocol"],
+)
+@pytest.mark.parametrize("when", ["start", "answer"])
+def test_an_error_is_one_sentence_and_an_exit_code(
+    given: Callable[..., list[Settings]], error: TrineError, code: int, when: str
+) -> None:
+    given([[*tokens_of("Pa"), error]], error if when == "start" else None)
+    result = trine("ask", "q")
+    assert result.exit_code == code
+    assert result.stderr == f"trine: {error}\n"
+    assert result.stdout == ("" if when == "start" else "Pa\n")
+
+
+@pytest.mark.parametrize("words", [["--temperature", "-1"], ["--top-p", "0"], ["--max-tokens", "0"], ["--seed", "-3"]])
+def test_wrong_options_are_refused_before_anything_starts(given: Callable[..., list[Settings]], words: list[str]) -> None:
+    seen = given(replies("x"))
+    result = trine("ask", "q", *words)
+    assert result.exit_code == 2
+    assert words[0][2:] in result.stderr
+    assert not seen
+
+
+def test_an_empty_question_is_refused(given: Callable[..., list[Settings]]) -> None:
+    seen = given([])
+    assert trine("ask", " \n").exit_code == 2
+    assert not seen
+
+
+def test_ctrl_c_stops_the_answer_and_is_130(given: Callable[..., list[Settings]], monkeypatch: pytest.MonkeyPatch) -> None:
+    given([[*tokens_of("half"), ScriptedConversation.WAIT]])
+    stopped = []
+    stop = Chat.stop
+    monkeypatch.setattr(Chat, "stop", lambda self: (stopped.append(1), stop(self)))
+
+    def interrupted(report: Report) -> Callable[[object], None]:
+        show = writing(report)
+
+        def see(event: object) -> None:
+            show(event)  # type: ignore[arg-type]
+            if getattr(event, "text", "") == "f":
+                raise KeyboardInterrupt
+
+        return see
+
+    writing = terminal.writing
+    monkeypatch.setattr(terminal, "writing", interrupted)
+    result = trine("ask", "q")
+    assert (result.exit_code, result.stdout) == (130, "half")
+    assert stopped
+
+
+def test_the_demo_without_a_display_says_so_and_chats_in_the_terminal(given: Callable[..., list[Settings]]) -> None:
+    seen = given(replies("one", "two", "three"))
+    result = trine("demo", text="first\n\n/again\n/new\nsecond\n/help\n")
+    assert result.exit_code == 0
+    assert "No display" in result.stderr
+    assert result.stdout == "one\n\ntwo\n\nthree\n\n"
+    assert seen[0].temperature > 0
+
+
+def test_the_terminal_goes_on_after_an_error(given: Callable[..., list[Settings]]) -> None:
+    given([[LinkError("closed", "node 2")], *replies("back")])
+    result = trine("demo", "--terminal", text="one\ntwo\n")
+    assert "trine: node 2: closed" in result.stderr
+    assert "No display" not in result.stderr
+    assert result.stdout.endswith("back\n\n")
+
+
+def test_with_a_display_the_demo_opens_the_window(
+    given: Callable[..., list[Settings]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given([])
+    monkeypatch.setenv("DISPLAY", ":99")
+    opened = []
+    monkeypatch.setattr("app.window.run.run", lambda start: opened.append(start) or 0)
+    assert trine("demo").exit_code == 0
+    assert len(opened) == 1
+
+
+def test_progress_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with terminal.showing_progress() as report:
+            report("sharing the model", 1, 2)
+            report("", 0, 0)
+            report("", 0, 0)
+        assert ("sharing the model" in stream.getvalue()) is shown
+
+
+def test_json_is_one_object(given: Callable[..., list[Settings]]) -> None:
+    given(replies("Paris."))
+    result = trine("ask", "q", "--json")
+    found = json.loads(result.stdout)
+    assert found["answer"] == "Paris."
+    assert found["reason"] == "end"
+    assert found["answer_tokens"] == 6
+
+
+def test_the_command_line_starts_without_qt_transformers_or_numba() -> None:
+    import subprocess
+
+    heavy = (
+        "import sys, app.cli, app.start, app.terminal; print(sorted({'PySide6', 'transformers', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
