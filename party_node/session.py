@@ -26,6 +26,8 @@ from party_node.log import Log, place
 from party_node.node import Node
 from party_node.rounds import PeerLink
 
+_STUCK_SECONDS = 2.0
+
 Job = tuple[int, int, memoryview]
 """A section to prepare: first row, section, material."""
 
@@ -127,6 +129,7 @@ class ServedSession:
         while (job := self._jobs.get()) is not None and not self._over.is_set():
             if job[1] == 0 and evaluator.queued_bytes > bound:
                 raise ProtocolError("queue-full", f"over {bound} bytes prepared")
+            evaluator.give_way()
             evaluator.prepare(*job)
 
     # The stepper
@@ -227,10 +230,13 @@ class ServedSession:
         self._steps.put(None)
         if self._peer is not None:
             self._peer.abort()
+        # The client sees its link end when all is given back; but a thread may be stuck in sending to a client that is gone.
+        started = [thread for thread in threads if thread.ident is not None]
+        for thread in started:
+            thread.join(_STUCK_SECONDS)
         self._link.close()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+        for thread in started:
+            thread.join()
         if self._peer is not None:  # it may have come while the others were ending
             self._peer.abort()
         self._evaluator = None

@@ -1,7 +1,7 @@
 """Dealing ahead of time: one thread, block after block, from the moment a session stands.
 
-Rule 1. The pace depends on the queue alone, never on what is typed: block sizes follow from how many blocks were dealt
-        since the session began or was rewound.
+Rule 1. The pace depends on the queue and on whether a step runs (which the nodes know), never on what is typed: block
+        sizes follow from how many blocks were dealt since the session began or was rewound.
 Rule 2. A block is announced to both nodes in the order in which it was registered at the dealer; a rewind and a stop
         stand between two blocks (one lock), and empty the queue at all three.
 Rule 3. A whole block fits into the queue before it is begun.
@@ -25,11 +25,14 @@ from engine.wire import Rows
 FIRST_ROWS = 16
 """Of the first block: a short prompt need not wait for a long block."""
 BLOCK_ROWS = 32
+CUSHION = 16
+"""Rows that are kept ready while a step runs; the rest of the queue is filled between steps."""
 
 
 @dataclass(slots=True)
 class _Block:
     left: int
+    whole: bool = False  #: every section of it is dealt
 
 
 class Dealing:
@@ -41,6 +44,7 @@ class Dealing:
         self._changed = Condition(RLock())  # held while blocks, rewinds and stops are put in order
         self._blocks: deque[_Block] = deque()
         self._fresh, self._paused, self._closed = True, False, False
+        self._stepping = False
         self._thread = Thread(target=self._run, name="trine-dealing", daemon=True)
 
     def start(self) -> None:
@@ -57,14 +61,16 @@ class Dealing:
         return count if self._dealer.queued_rows >= count else 0
 
     def take(self, count: int) -> None:
-        """A step uses that many of the available rows."""
+        """A step uses that many of the available rows, and runs until `look`."""
+        self._stepping = True
         self._blocks[0].left -= count
         if not self._blocks[0].left:
             self._blocks.popleft()
 
     def look(self) -> None:
-        """There may be room in the queue."""
+        """A step has ended: there may be room in the queue, and nobody waits for the processor."""
         with self._changed:
+            self._stepping = False
             self._changed.notify_all()
 
     def rewind(self, position: int) -> None:
@@ -78,6 +84,7 @@ class Dealing:
         """Pause, and send STOP to each node that has not answered yet; returns their roles."""
         with self._changed:
             self._paused = True
+            self._changed.notify_all()
             told = set()
             for link in self._links:
                 with suppress(ValueError):  # this node's answer came just now, so the other one's is on its way
@@ -105,10 +112,18 @@ class Dealing:
         if self._thread.ident is not None:
             self._thread.join()
 
+    def _give_way(self) -> None:
+        """Wait while a step computes and `CUSHION` rows are ready: a person waits for it, on this machine too in the demo."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._stepping or self._over or self._paused or self._whole_rows() < CUSHION)
+
+    def _whole_rows(self) -> int:
+        return sum(block.left for block in self._blocks if block.whole)
+
     def _forget(self, position: int) -> None:
         self._dealer.rewind(position)
         self._blocks.clear()
-        self._fresh = True
+        self._fresh, self._stepping = True, False
         self._changed.notify_all()
 
     # The thread
@@ -157,13 +172,16 @@ class Dealing:
             first, position = dealer.next_row, dealer.dealt_position
             sections = dealer.deal(count)
             self._fresh = False
-            self._blocks.append(_Block(count))
+            block = _Block(count)
+            self._blocks.append(block)
             for link in self._links:
                 link.say(partial(link.session.send_block, first, count, position), ahead=True)
         second, dealt = self._links[1], 0
         for section, material in sections:
+            self._give_way()
             second.say(partial(second.session.send_material, first, section, material), ahead=True)
             dealt += len(material)
             self._inbox.wake()
+        block.whole = True
         self.dealt_rows += count
         self.dealt_bytes += dealt

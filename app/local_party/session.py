@@ -199,6 +199,14 @@ class Session:
         )
 
 
+def warm_up(model: ClientModel) -> None:
+    """Compile the dealer's kernels before somebody waits for them; nothing of it is used."""
+    keys = fresh(KEY_BYTES), fresh(KEY_BYTES)
+    dealer = Dealer(model.spec, model.seeds, keys, fresh(KEY_BYTES), prefix=1, context=2)
+    for _ in dealer.deal(1):
+        continue
+
+
 def open_session(parties: Endpoints, model: ClientModel, *, prefix: int, context: int, queue_bytes: int) -> Session:
     """Dial both nodes and agree on everything; dealing has begun when this returns.
 

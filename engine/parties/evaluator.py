@@ -30,6 +30,7 @@ from engine.ring.linear import subtract_product
 from engine.wire import Rows, Secret, Wire
 
 PASS_ROWS = 64
+CUSHION = 16  #: rows that are kept prepared while a step runs; the rest of the queue is filled between steps
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -79,7 +80,7 @@ class Evaluator:
         self._changed = threading.Condition()
         self._blocks: list[_Block] = []
         self._last_row = 0
-        self._closed = False
+        self._closed = self._stepping = self._waiting = False
 
     def _prefix(self, pack: NodePack, prefix: int, context: int) -> None:
         """Caches with room for the context; the public prefix's keys and values come from the pack."""
@@ -145,6 +146,17 @@ class Evaluator:
             block.sections[section] = made
             self._changed.notify_all()
 
+    def give_way(self) -> None:
+        """Wait while a step computes, unless it waits for material itself or fewer than `CUSHION` rows are ready.
+
+        Work ahead of time would take the processor from the person who waits for a word. To be called before ``prepare``.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._stepping or self._waiting or self._ready_rows() < CUSHION)
+
+    def _ready_rows(self) -> int:
+        return sum(block.rows.count - block.used for block in self._blocks if None not in block.sections)
+
     def _find(self, first_row: int) -> _Block | None:
         with self._changed:
             return next((block for block in self._blocks if block.rows.first == first_row), None)
@@ -158,8 +170,26 @@ class Evaluator:
             ValueError: the rows are not the next unused ones, or the position is not the context's length.
             SessionStopped: ``discard`` or ``close`` was called meanwhile.
         """
+        passes = self._take(step, len(step.deltas))
+        self._set_stepping(True)
+        try:
+            return self._run(step, passes, exchange, progress)
+        finally:
+            self._set_stepping(False)
+
+    def _set_stepping(self, value: bool) -> None:
+        with self._changed:
+            self._stepping = value
+            self._changed.notify_all()
+
+    def _run(
+        self,
+        step: StepRequest,
+        passes: list[tuple[_Block, int, int]],
+        exchange: Exchange,
+        progress: Callable[[int, int], None],
+    ) -> StepAnswer:
         count = len(step.deltas)
-        passes = self._take(step, count)
         e = Evaluation(self.role, self._state, Rows(0, 0, 0), exchange)
         parts: list[bytes] = []
         alarm = done = 0
@@ -238,8 +268,15 @@ class Evaluator:
             return passes
 
     def _material(self, block: _Block, section: int) -> Material:
+        def settled() -> bool:
+            return self._closed or block.discarded or block.sections[section] is not None
+
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or block.discarded or block.sections[section] is not None)
+            if not settled():
+                self._waiting = True
+                self._changed.notify_all()
+                self._changed.wait_for(settled)
+                self._waiting = False
             made = block.sections[section]
             if made is None or self._closed or block.discarded:
                 raise SessionStopped
