@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from app.local_party import Conversation, Endpoint, Endpoints
+from app.local_party.session import warm_up
 from engine.errors import LinkError
 from engine.link import Identity, make_identity
 from engine.provision.pack import ClientModel, load_client_model
@@ -74,6 +75,7 @@ def demo(model: Path | None = None, report: Report = lambda what, done, of: None
                 for role in (1, 2)
             ]
             deadline = time.monotonic() + READY_SECONDS
+            warm_up(client)
             for role, node in enumerate(nodes, 1):
                 node.wait_ready(deadline)
                 sockets[role - 1].close()  # so that a dead node's port refuses
