@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from typing import TextIO
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -15,10 +16,10 @@ from structlog.typing import FilteringBoundLogger
 Log = FilteringBoundLogger
 
 
-def make_log(role: int) -> Log:
-    """A logger that names the node's role in every line."""
+def make_log(role: int, file: TextIO | None = None) -> Log:
+    """A logger that names the node's role in every line; `file` is stderr by default."""
     log: Log = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
+        structlog.PrintLogger(file or sys.stderr),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -26,6 +26,7 @@ from party_node.log import Log, place
 from party_node.node import Node
 from party_node.rounds import PeerLink
 
+_STOP_SECONDS = 5.0  # between the client's STOP at one node and at the other
 _STUCK_SECONDS = 2.0
 
 Job = tuple[int, int, memoryview]
@@ -177,13 +178,20 @@ class ServedSession:
             if isinstance(error, ValueError) and not peer.stop.is_set():
                 raise  # else its rows were discarded before it could begin
             if not self._over.is_set():
-                peer.end_step()
-                self._say(self._session.send_stopped)
+                self._end_step(peer)
             return
         self._rows += step.count
         rounds, sent = peer.rounds - rounds, peer.bytes_sent - sent
         self._say(lambda: self._session.send_answer(answer.alarm, answer.logits, rounds, sent))
         self._say(self._session.send_stopped_if_late)
+
+    def _end_step(self, peer: PeerLink) -> None:
+        """A stopped step: the other node knows it, and the client hears it once it has said STOP here, too."""
+        peer.end_step()
+        if not peer.stop.wait(_STOP_SECONDS):
+            raise ProtocolError("out-of-place", "the other node stopped a step that the client did not stop")
+        if not self._over.is_set():
+            self._say(self._session.send_stopped)
 
     def _progress(self, count: int) -> Callable[[int, int], None]:
         """PROGRESS while a prompt is computed; a single token is over before anybody could read it."""
@@ -229,6 +237,7 @@ class ServedSession:
         self._jobs.put(None)
         self._steps.put(None)
         if self._peer is not None:
+            self._peer.stop.set()
             self._peer.abort()
         # The client sees its link end when all is given back; but a thread may be stuck in sending to a client that is gone.
         started = [thread for thread in threads if thread.ident is not None]

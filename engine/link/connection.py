@@ -207,6 +207,8 @@ class Connection:
                     self._flush()
                     if not self._outbox:
                         poll.modify(self._sock, select.POLLIN)
+                        # The end of this side: a peer that is closing, too, need not wait for more.
+                        socket.socket.shutdown(self._sock, socket.SHUT_WR)
                     while self._sock.recv_into(self._view):
                         pass
                     return
