@@ -6,20 +6,17 @@ Everything here blocks and belongs in one worker thread, except `Chat.stop`, whi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from threading import Event as Flag
-from typing import TYPE_CHECKING, Protocol
 
+from app.conversation import Conversation, StepProgress
 from engine.errors import InputError, SessionStopped, TrineError
 from engine.generate.sampling import Chooser, make_chooser
 from engine.generate.tokenizer import ChatTokenizer, Turn
-
-if TYPE_CHECKING:
-    from app.local_party import Statistics, Status
 
 __all__ = [
     "Chat",
@@ -38,63 +35,6 @@ __all__ = [
     "StepProgress",
     "Text",
 ]
-
-
-class StepProgress(Protocol):
-    """How far a step is (`app.local_party.figures.Progress`)."""
-
-    @property
-    def rows_done(self) -> int:
-        """Tokens that are through all sections."""
-
-    @property
-    def rows(self) -> int:
-        """Tokens of the step."""
-
-    @property
-    def section(self) -> int:
-        """Where the running pass is: embedding, layers, answer."""
-
-    @property
-    def sections(self) -> int:
-        """How many there are."""
-
-    @property
-    def preparing(self) -> bool:
-        """Whether the nodes wait for rows that are still being dealt."""
-
-    @property
-    def fraction(self) -> float:
-        """Of the whole step, 0 to 1."""
-
-
-class Conversation(Protocol):
-    """What a chat needs of `app.local_party.Conversation`."""
-
-    def generate(
-        self,
-        context: Sequence[int],
-        *,
-        max_tokens: int,
-        choose: Chooser,
-        stop_tokens: Container[int],
-        on_progress: Callable[[StepProgress], None],
-    ) -> Generator[int, None, None]:
-        """Tokens after `context`; whatever the nodes hold of it already is not computed again."""
-
-    @property
-    def status(self) -> Status:
-        """The parties' states now, from any thread."""
-
-    @property
-    def statistics(self) -> Statistics:
-        """Figures of the last answer, from any thread."""
-
-    def stop(self) -> None:
-        """End the running answer, from any thread."""
-
-    def close(self) -> None:
-        """Leave both nodes."""
 
 
 @dataclass(frozen=True, slots=True)
