@@ -33,12 +33,15 @@ def functions(spec: ModelSpec) -> dict[str, Function]:
 
 
 def _wide(f: Function, window: WideWindow, scale: int, out_bits: int) -> tuple[Ring, Ring]:
-    """(fine, coarse) tables of f above ``window.low`` (constant below); the coarse one is 0 below the switch, and its
-    last column says "below the switch".
+    """(fine, coarse) tables of f, constant below the cell before that of ``window.low``: a cell's polynomial is fitted
+    over the cell before it too, and a kink there would be felt above `low`. The coarse one is 0 below the switch, and
+    its last column says "below the switch".
     """
+    cell = 2.0 ** (window.fine.lo - scale)
+    floor = max(np.floor(window.low / cell) - 1, 0.5) * cell
 
     def floored(x: Real) -> Real:
-        return f(np.maximum(x, window.low))
+        return f(np.maximum(x, floor))
 
     fine = fit(floored, window.fine, scale, window.degree, out_bits)
     coarse = fit(floored, window.coarse, scale, window.degree, out_bits)

@@ -1,0 +1,192 @@
+"""A small random model and all three parties of one session in this process, for tests of the whole program.
+
+Everything is deterministic where a test gives seeds: the model's weights and masks, the three session keys. Unlike
+`engine.parties.trio` it redoes nothing by itself, and shows what was dealt, sent and counted.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.gates.online import Exchange
+from engine.models.config import ModelSpec
+from engine.models.functions import tables
+from engine.parties.dealer import Dealer, StepRequest
+from engine.parties.evaluator import Evaluator, StepAnswer
+from engine.parties.pack import NodePack, node_pack
+from engine.parties.plain import Plain
+from engine.provision.calibrate import calibrated, observe, provisional
+from engine.provision.masking import masked_words
+
+Real = NDArray[np.float64]
+PATIENCE = 60.0  #: seconds that an evaluator waits for its peer before a test fails
+PREFIX = (1, 5, 7, 9)
+SHAPE: Mapping[str, object] = {
+    "vocab": 307,
+    "d_model": 48,
+    "heads": 4,
+    "kv_heads": 2,
+    "head_dim": 12,
+    "d_ffn": 100,
+    "rope_theta": 1e4,
+    "rms_eps": 1e-5,
+    "context": 256,
+}
+
+
+def key(*parts: object) -> bytes:
+    """32 bytes that are a function of what is given."""
+    return sha256(repr(parts).encode()).digest()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A shared model with its plaintext: what `Plain`, the dealer and the two evaluators load."""
+
+    spec: ModelSpec
+    weights: dict[str, Real]
+    seeds: tuple[bytes, bytes]
+    packs: tuple[NodePack, NodePack]
+
+    def plain(self, prefix: int | None = None) -> Plain:
+        """The reader in the clear, behind the public prefix's first `prefix` tokens."""
+        tokens = self.spec.prefix if prefix is None else self.spec.prefix[:prefix]
+        reader = Plain(self.spec, self.weights.__getitem__)
+        reader.run(tokens, answers=1)
+        return reader
+
+
+def random_weights(spec: ModelSpec, rng: np.random.Generator) -> dict[str, Real]:
+    """Weights whose residual, scores and logits spread like a trained model's."""
+    out = {}
+    for name, (outputs, inputs) in spec.tensors().items():
+        spread = {"embed": 1.0, "head": 3 / np.sqrt(inputs)}.get(name, 1 / np.sqrt(inputs))
+        out[name] = spread * rng.standard_normal((outputs, inputs))
+    return out
+
+
+@cache
+def small_model(layers: int = 3, seed: int = 0) -> Model:
+    """A random LLaMA of odd sizes, calibrated on random text; made once a run."""
+    rng = np.random.default_rng(seed)
+    spec = provisional({**SHAPE, "name": "small", "prefix": PREFIX}, layers)
+    weights = random_weights(spec, rng)
+    texts = [rng.integers(0, spec.vocab, 100).tolist() for _ in range(4)]
+    spec = calibrated(spec, *observe(spec, weights.__getitem__, texts, lambda tokens: None))
+    seeds = (key("model", seed, 1), key("model", seed, 2))
+    words = dict(masked_words(spec, weights.__getitem__, seeds))
+    masked = {name: words[name] for name in spec.tensors()}
+    prefixes = [(words[f"prefix.{i}.0"], words[f"prefix.{i}.1"]) for i in range(layers)]
+    made = tables(spec)
+    one, two = (node_pack(r, spec, seeds[r - 1], masked, prefixes, made, ("0" * 64, "0" * 64)) for r in (1, 2))
+    return Model(spec, weights, seeds, (one, two))
+
+
+def prompt(length: int, seed: int = 0) -> list[int]:
+    """Random tokens of the small model."""
+    return np.random.default_rng([seed, length]).integers(0, int(str(SHAPE["vocab"])), length).tolist()
+
+
+@dataclass
+class Mail:
+    """Two evaluators' link: a queue each way, and every message that went over it."""
+
+    sent: tuple[list[bytes], list[bytes]] = field(default_factory=lambda: ([], []))
+    queues: tuple[queue.Queue[bytes], queue.Queue[bytes]] = field(default_factory=lambda: (queue.Queue(), queue.Queue()))
+
+    def exchange(self, index: int) -> Exchange:
+        """What evaluator `index` + 1 calls for a round."""
+
+        def run(message: bytes) -> bytes:
+            self.sent[index].append(bytes(message))
+            self.queues[index].put(bytes(message))
+            return self.queues[1 - index].get(timeout=PATIENCE)
+
+        return run
+
+
+def together(one: Callable[[], object], two: Callable[[], object]) -> tuple[object, object]:
+    """Both at once, each in a thread; an exception of either passes through."""
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.submit(one), pool.submit(two)
+        return first.result(), second.result()
+
+
+@dataclass
+class Step:
+    """A step that was run: its request, its answer (the same at both evaluators) and its logits, [answers, vocab]."""
+
+    request: StepRequest
+    answer: StepAnswer
+    wrapped: bool
+    logits: Real
+    sent: tuple[list[bytes], list[bytes]]
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of the step, as counted on the wire."""
+        return len(self.sent[0])
+
+
+class Trio:
+    """A dealer and two evaluators of one session; rows are dealt in one block when a step needs them."""
+
+    def __init__(self, model: Model, *, prefix: int | None = None, context: int | None = None, seed: int = 0) -> None:
+        prefix = len(model.spec.prefix) if prefix is None else prefix
+        context = context or model.spec.context
+        k1, k2, own = (key("session", seed, i) for i in range(3))
+        self.model = model
+        self.dealer = Dealer(model.spec, model.seeds, (k1, k2), own, prefix=prefix, context=context)
+        self.evaluators = tuple(
+            Evaluator(pack, k, prefix=prefix, context=context) for pack, k in zip(model.packs, (k1, k2), strict=True)
+        )
+        self.material: dict[tuple[int, int], bytes] = {}  #: by (first row, section)
+
+    def deal(self, count: int) -> int:
+        """Deal a block of rows, prepare it at both evaluators; returns its first row."""
+        first, position = self.dealer.next_row, self.dealer.dealt_position
+        for e in self.evaluators:
+            e.announce(first, count, position)
+        for section, material in self.dealer.deal(count):
+            self.material[first, section] = material
+            self.evaluators[0].prepare(first, section, b"")
+            self.evaluators[1].prepare(first, section, material)
+        return first
+
+    def step(self, tokens: Sequence[int], answers: int = 1) -> Step:
+        """Run the tokens' rows at both evaluators."""
+        missing = len(tokens) - self.dealer.queued_rows
+        if missing > 0:
+            self.deal(missing)
+        return self.run(self.dealer.request(tokens, answers))
+
+    def run(self, request: StepRequest) -> Step:
+        """Run a step that was requested already."""
+        mail = Mail()
+        one, two = together(*(self._side(i, request, mail) for i in range(2)))
+        if not isinstance(one, StepAnswer) or not isinstance(two, StepAnswer):
+            raise TypeError("a step gives an answer")
+        if (one.logits, one.alarm, one.rounds) != (two.logits, two.alarm, two.rounds):
+            raise RuntimeError("the evaluators' answers differ")
+        count = len(request.deltas)
+        last, size = request.first_row + count - 1, len(one.logits) // request.answers
+        rows = range(last - request.answers + 1, last + 1)
+        logits = np.stack([self.dealer.logits(r, one.logits[i * size : (i + 1) * size]) for i, r in enumerate(rows)])
+        return Step(request, one, self.dealer.wrapped(last, one.alarm), logits, mail.sent)
+
+    def _side(self, index: int, request: StepRequest, mail: Mail) -> Callable[[], StepAnswer]:
+        return lambda: self.evaluators[index].step(request, mail.exchange(index), lambda rows, section: None)
+
+    def rewind(self, position: int) -> None:
+        """Cut the context at all three."""
+        self.dealer.rewind(position)
+        for e in self.evaluators:
+            e.rewind(position)
