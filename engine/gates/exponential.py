@@ -35,7 +35,7 @@ def deal(d: Dealing, x: Rho, window: Window, out: int) -> Mask:
 
 
 def evaluate(e: Evaluation, x: Opening, window: Window, out: int) -> Wire:
-    """The wire of 2^x at `out` fraction bits, two rounds; largest error 1.5e-4 of the value."""
+    """The wire of 2^x at `out` fraction bits, two rounds; error below 3.1e-4 of the value, rms 6e-5."""
     shares, kappa, last = e.share("r", x.extent), e.kappa("w", x.extent), e.kappa("z", x.extent)
     value = read_bits(e, "u", x, window, e.weights.tables["exp"])[:, 0]
     factor = np.empty_like(value)
