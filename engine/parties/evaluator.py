@@ -146,6 +146,12 @@ class Evaluator:
             block.sections[section] = made
             self._changed.notify_all()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a step waits for material."""
+        with self._changed:
+            return self._waiting
+
     def give_way(self) -> None:
         """Wait while a step computes, unless it waits for material itself or fewer than `CUSHION` rows are ready.
 
