@@ -29,8 +29,9 @@ from engine.provision.masking import masked_words
 Real = NDArray[np.float64]
 PATIENCE = 60.0  #: seconds that an evaluator waits for its peer before a test fails
 PREFIX = (1, 5, 7, 9)
+VOCAB = 307
 SHAPE: Mapping[str, object] = {
-    "vocab": 307,
+    "vocab": VOCAB,
     "d_model": 48,
     "heads": 4,
     "kv_heads": 2,
@@ -92,7 +93,7 @@ def small_model(layers: int = 3, seed: int = 0) -> Model:
 
 def prompt(length: int, seed: int = 0) -> list[int]:
     """Random tokens of the small model."""
-    return np.random.default_rng([seed, length]).integers(0, int(str(SHAPE["vocab"])), length).tolist()
+    return [int(t) for t in np.random.default_rng([seed, length]).integers(0, VOCAB, length)]
 
 
 @dataclass

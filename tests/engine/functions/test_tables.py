@@ -1,0 +1,98 @@
+"""Tables and windows: the fit's error, the doubled tables, the limits of a window."""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from math import comb
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from engine.functions.tables import WideWindow, Window, fit, powers_of_two, rotate_ready, signed_binomials, silu
+
+Real = NDArray[np.float64]
+SCALE = 29
+
+
+def largest_error(window: Window, degree: int) -> float:
+    """Of the fit to SiLU at any argument, from the left (its own cell) and from the right (the next cell's, δ < 0)."""
+    table = fit(silu, window, SCALE, degree, 40) * 2.0**-40
+    delta = np.linspace(0, 1, 200, endpoint=False)
+    cells = np.arange(window.cells - 1)
+    x = (window.lowest + cells[:, None] + delta) * 2.0 ** (window.lo - SCALE)
+    own = sum(table[k, cells][:, None] * delta**k for k in range(degree + 1))
+    following = sum(table[k, cells + 1][:, None] * (delta - 1) ** k for k in range(degree + 1))
+    return max(float(abs(own - silu(x)).max()), float(abs(following - silu(x)).max()))
+
+
+@pytest.mark.parametrize(
+    ("cell", "degree", "error"),
+    [(-2, 2, 2.0e-4), (-2, 3, 1.05e-5), (-1, 3, 1.6e-4), (-1, 4, 1.0e-5), (0, 3, 2.4e-3), (0, 4, 3.0e-4)],
+)
+def test_the_largest_error_of_the_fit_to_silu(cell: int, degree: int, error: float) -> None:
+    """The figures of the protocol document, section 4 (which has 2.3e-3 and 2.8e-4 for the last two)."""
+    window = Window(lo=SCALE + cell, n=6 - cell, lowest=-(1 << (5 - cell)))
+    assert 0.5 * error < largest_error(window, degree) < error
+
+
+def test_a_polynomial_is_fitted_exactly() -> None:
+    window = Window(lo=10, n=6, lowest=-7)
+
+    def cubic(x: Real) -> Real:
+        return x**3 - 2 * x**2 + 5
+
+    table = fit(cubic, window, 10, 3, 20) * 2.0**-20
+    left = window.lowest + np.arange(window.cells)
+    np.testing.assert_allclose(table[0], cubic(left), atol=2e-6, rtol=1e-9)
+    np.testing.assert_allclose(table[1], 3 * left**2 - 4 * left, atol=2e-6, rtol=1e-9)
+    np.testing.assert_allclose(table[2], 3 * left - 2, atol=2e-6, rtol=1e-9)
+    np.testing.assert_allclose(table[3], 1, atol=2e-6)
+
+
+def test_a_doubled_table_makes_every_rotation_one_contiguous_read() -> None:
+    table = np.arange(2 * 64).reshape(2, 64)
+    ready = rotate_ready(table)
+    assert ready.flags.c_contiguous
+    for start in range(64):
+        j = np.arange(64)
+        np.testing.assert_array_equal(ready[:, start : start + 64], table[:, (63 - start - j) % 64])
+
+
+def test_signed_binomials() -> None:
+    for degree in range(1, 6):
+        table = signed_binomials(degree)
+        for k in range(degree + 1):
+            for e in range(degree + 1):
+                assert table[k, e] == (-1) ** e * comb(k, e)
+
+
+def test_silu_neither_overflows_nor_cancels() -> None:
+    x = np.array([-1e4, -30.0, -1e-9, 0.0, 1.0, 1e4])
+    expected = [-0.0, -30 * np.exp(-30.0), -0.5e-9, 0.0, 1 / (1 + np.exp(-1)), 1e4]
+    np.testing.assert_allclose(silu(x), expected, rtol=1e-8, atol=1e-300)
+
+
+def test_powers_of_two_are_correctly_rounded() -> None:
+    coarse, fine = powers_of_two()
+    assert coarse[:: 2048 // 4].tolist() == [1 << 30, 1 << 31, 1 << 32, 1 << 33]
+    with localcontext() as context:
+        context.prec = 60
+        for table, denominator in ((coarse, 2048), (fine, 1 << 22)):
+            for i in (1, 2, 777, 2047):
+                exact = Decimal(2) ** 30 * Decimal(2) ** (Decimal(4 * i) / denominator)
+                assert abs(Decimal(int(table[i])) - exact) <= Decimal("0.5")
+
+
+@pytest.mark.parametrize("change", [{"lo": 0}, {"lo": 57}, {"n": 5}, {"n": 17}, {"lowest": (1 << 20) + 1}, {"more": 1}])
+def test_a_window_has_limits(change: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        Window.model_validate({"lo": 20, "n": 8, "lowest": 0} | change)
+
+
+def test_the_switch_leaves_the_fine_windows_last_cell_out() -> None:
+    wide = WideWindow(fine=Window(lo=10, n=12, lowest=0), coarse=Window(lo=19, n=11, lowest=0), low=2.0**-8)
+    assert wide.switch == 7
+    assert wide.switch << wide.coarse.lo <= (wide.fine.cells - 1) << wide.fine.lo
+    assert (wide.fine.words, wide.coarse.cells) == (64, 2048)

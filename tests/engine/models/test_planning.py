@@ -1,0 +1,77 @@
+"""A plan is what the program asks for: per section, for any number of rows at any position."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from engine.gates.plan import Kind
+from engine.models.config import ModelSpec
+from engine.models.functions import tables
+from engine.models.planning import plans, table_columns
+from engine.wire import Rows
+from tests.engine.trio import small_model
+
+
+def test_there_is_a_plan_for_each_section_and_layers_of_one_shape_are_alike() -> None:
+    spec = small_model().spec
+    made = plans(spec)
+    assert len(made) == spec.sections == spec.layers + 2
+    assert list(made[1].slots) == list(made[2].slots)
+
+
+def test_bytes_of_a_block_are_those_of_its_rows() -> None:
+    """What is dealt for a row does not depend on the block that it comes in."""
+    for plan in plans(small_model().spec):
+        block = plan.dealt_bytes(Rows(5, 7, 6))
+        assert block == sum(plan.dealt_bytes(Rows(5 + r, 7 + r, 1)) for r in range(6))
+
+
+def test_each_further_key_costs_what_the_protocol_says() -> None:
+    """Bins 8, exponential 8 + 8, the share of p 8 bytes a score; and two alarm bits a truncated word, twice."""
+    spec = small_model().spec
+    layer = plans(spec)[1]
+    more = layer.dealt_bytes(Rows(1, 64 + 15, 1)) - layer.dealt_bytes(Rows(1, 15, 1))
+    assert more == 64 * spec.heads * (8 + 8 + 8 + 8) + 2 * 2 * 8 * spec.heads
+
+
+def test_slots_of_a_row_lie_side_by_side_without_a_gap() -> None:
+    for plan in plans(small_model().spec):
+        for which in (0, 1):
+            at = 0
+            for key, slot in plan.slots.items():
+                if not slot.keyed and (which == 0 or slot.kind is Kind.KAPPA):
+                    assert plan.drawn[key][which] == at
+                    at += slot.row_words()
+            assert plan.tape_words[which] == at
+
+
+def test_keyed_slots_have_a_stream_number_each() -> None:
+    layer = plans(small_model().spec)[1]
+    assert sorted(layer.keyed.values()) == list(range(len(layer.keyed)))
+
+
+def test_the_tables_have_the_planned_columns() -> None:
+    spec = small_model(1).spec
+    made = tables(spec)
+    columns = table_columns(spec)
+    assert set(made) == set(columns)
+    for name, table in made.items():
+        if not name.startswith("pow"):
+            assert table.shape[0] == columns[name]
+            assert table.dtype == np.int64
+
+
+def test_the_digest_is_of_every_field() -> None:
+    spec = small_model().spec
+    assert spec.digest() == ModelSpec.model_validate_json(spec.model_dump_json()).digest()
+    for change in ({"levels": 12}, {"rms_eps": 1e-6}, {"wrap_budget": 0.5}, {"prefix": (1, 5, 7)}):
+        assert spec.model_copy(update=change).digest() != spec.digest()
+
+
+@pytest.mark.parametrize("change", [{"levels": 15}, {"vocab": 1}, {"unknown": 1}, {"prefix": ()}, {"rope_theta": 0.5}])
+def test_a_spec_that_no_program_runs_is_refused(change: dict[str, object]) -> None:
+    whole = small_model().spec.model_dump() | change
+    with pytest.raises(ValidationError):
+        ModelSpec.model_validate(whole)

@@ -1,0 +1,91 @@
+"""The kernels of attention, over rows that see different numbers of keys."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.ring.attention import level_hashes, minus_row, mixture, scores, sum_keys
+from engine.wire import Extent, Rows
+from tests.engine.gates.alone import Ring, words
+from tests.engine.ring.test_words import mixed
+
+seeds = st.integers(0, 2**32)
+few = settings(max_examples=12)
+shapes = st.tuples(st.integers(0, 5), st.sampled_from((0, 1, 3)), st.sampled_from(((1, 1), (4, 2), (6, 2), (3, 3))))
+
+
+def ragged(position: int, count: int, heads: int) -> tuple[Rows, Ring]:
+    rows = Rows(40, position, count)
+    return rows, rows.offsets(Extent(key=heads))
+
+
+@given(shape=shapes, dim=st.sampled_from((1, 3, 8)), seed=seeds)
+@few
+def test_scores_and_mixtures(shape: tuple[int, int, tuple[int, int]], dim: int, seed: int) -> None:
+    position, count, (heads, kv) = shape
+    rows, bounds = ragged(position, count, heads)
+    rng = np.random.default_rng(seed)
+    q, cache = words(rng, count, heads, dim), words(rng, kv, position + count + 2, dim)
+    flat, out = words(rng, int(bounds[-1])), words(rng, count, heads, dim)
+    group = heads // kv
+    expected_flat, expected_out = flat.copy(), out.copy()
+    for r, n in enumerate(rows.keys):
+        part = expected_flat[bounds[r] : bounds[r + 1]].reshape(heads, n)
+        for h in range(heads):
+            expected_out[r, h] += part[h] @ cache[h // group, :n]
+        for h in range(heads):
+            part[h] += cache[h // group, :n] @ q[r, h]
+
+    mixture(flat, cache, rows.keys, rows.starts, out)
+    scores(q, cache, rows.keys, rows.starts, flat)
+
+    np.testing.assert_array_equal(flat, expected_flat)
+    np.testing.assert_array_equal(out, expected_out)
+
+
+@given(shape=shapes, seed=seeds)
+@few
+def test_sums_over_keys_and_differences_from_a_row(shape: tuple[int, int, tuple[int, int]], seed: int) -> None:
+    position, count, (heads, _) = shape
+    rows, bounds = ragged(position, count, heads)
+    rng = np.random.default_rng(seed)
+    x, m = words(rng, int(bounds[-1])), words(rng, count, heads)
+    sums, less = np.empty((count, heads), np.int64), np.empty_like(x)
+
+    sum_keys(x, rows.keys, rows.starts, sums)
+    minus_row(x, m, rows.keys, rows.starts, less)
+
+    for r, n in enumerate(rows.keys):
+        part = x[bounds[r] : bounds[r + 1]].reshape(heads, n)
+        np.testing.assert_array_equal(sums[r], part.sum(axis=1))
+        np.testing.assert_array_equal(less[bounds[r] : bounds[r + 1]].reshape(heads, n), part - m[r][:, None])
+
+
+@given(shape=shapes, levels=st.sampled_from((4, 8, 16, 60)), seed=seeds)
+@few
+def test_hashes_of_the_keys_at_or_above_each_level(shape: tuple[int, int, tuple[int, int]], levels: int, seed: int) -> None:
+    position, count, (heads, _) = shape
+    rows, bounds = ragged(position, count, heads)
+    rng = np.random.default_rng(seed)
+    lo, bottom = 26, -48
+    level = int(rng.integers(bottom, 16 - levels + 1))
+    c, bits = words(rng, int(bounds[-1])), words(rng, int(bounds[-1]))
+    out = np.empty((count, heads, levels), np.int64)
+
+    level_hashes(c, bits, lo, bottom, level, rows.serials, rows.keys, rows.starts, 77, out)
+
+    triples = -(-levels // 6)
+    for r, n in enumerate(rows.keys):
+        base = mixed(77 ^ mixed(int(rows.serials[r])))
+        for h in range(heads):
+            expected = [0] * levels
+            for j in range(n):
+                at = int(bounds[r]) + h * int(n) + j
+                u, c_bin = int(bits[at]) & ((1 << 64) - 1), int(c[at]) >> lo
+                e = [u >> ((c_bin - bottom - b) % 64) & 1 for b in range(64)]  # a share of "s_j lies in bin bottom + b"
+                for i in range(levels):
+                    word = mixed(base + j * triples + i // 6) >> (10 * (i % 6)) & 1023
+                    expected[i] ^= word * (sum(e[level - bottom + i :]) % 2)
+            assert out[r, h].tolist() == expected

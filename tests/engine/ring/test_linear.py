@@ -1,0 +1,51 @@
+"""The matrix kernels equal numpy's expressions modulo 2^64, at every tile remainder."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.ring.linear import add_into, multiply_into, subtract_product
+from tests.engine.gates.alone import big, words, wrapped
+
+SIDES = (0, 1, 2, 3, 4, 5, 7, 8, 9)
+
+
+@pytest.mark.parametrize("rows", SIDES)
+def test_multiply_into_adds_the_product_at_every_tile_remainder(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    for inner, outer in product((0, 1, 3, 16), SIDES):
+        x, w, out = words(rng, rows, inner), words(rng, outer, inner), words(rng, rows, outer)
+        expected = wrapped(big(out) + big(x) @ big(w).T)
+        multiply_into(x, w, out)
+        np.testing.assert_array_equal(out, expected)
+
+
+@given(rows=st.sampled_from(SIDES), inner=st.integers(0, 20), outer=st.sampled_from(SIDES), seed=st.integers(0, 2**32))
+@settings(max_examples=20)
+def test_subtract_product_takes_the_product_away(rows: int, inner: int, outer: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, w, out = words(rng, rows, inner), words(rng, outer, inner), words(rng, rows, outer)
+    expected = out - x @ w.T
+    subtract_product(x, w, out)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_the_most_negative_word_is_its_own_negative() -> None:
+    least = np.full((1, 1), np.iinfo(np.int64).min)
+    out = np.zeros((1, 1), np.int64)
+    subtract_product(least, np.ones((1, 1), np.int64), out)
+    np.testing.assert_array_equal(out, least)
+
+
+@pytest.mark.parametrize("n", [0, 1, 1000])
+def test_add_into_wraps(n: int) -> None:
+    rng = np.random.default_rng(n)
+    a, b = words(rng, n), words(rng, n)
+    out = np.empty(n, np.int64)
+    add_into(a, b, out)
+    np.testing.assert_array_equal(out, wrapped(big(a) + big(b)))
