@@ -42,8 +42,8 @@ def node(
     from party_node.start import Options, make_server
 
     try:
-        listener = _listener(listen, listen_fd)
-        options = Options(model, role, _address(peer), identity, peer_cert, tuple(client_cert), sessions)
+        listener = listening(listen, listen_fd)
+        options = Options(model, role, address(peer), identity, peer_cert, tuple(client_cert), sessions)
         server = make_server(options, listener)
     except TrineError as error:
         print(f"trine-node: {error}", file=sys.stderr)
@@ -58,20 +58,22 @@ def _one_thread_a_library() -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
 
 
-def _address(text: str) -> tuple[str, int]:
+def address(text: str) -> tuple[str, int]:
+    """HOST:PORT as (host, port); InputError if it is none."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 <= int(port) < 1 << 16:
         raise InputError(f"{text!r} is no address: HOST:PORT is needed")
     return host.strip("[]"), int(port)
 
 
-def _listener(listen: str | None, listen_fd: int | None) -> socket.socket:
+def listening(listen: str | None, listen_fd: int | None) -> socket.socket:
+    """The listening socket, bound here or inherited; LinkError if there cannot be one."""
     if (listen is None) == (listen_fd is None):
         raise InputError("either --listen or --listen-fd is needed")
     try:
         if listen_fd is not None:
             return socket.socket(fileno=listen_fd)
-        host, port = _address(listen or "")
+        host, port = address(listen or "")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:

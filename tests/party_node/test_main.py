@@ -1,0 +1,110 @@
+"""The command: what it refuses, in one line and with which exit code."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import InputError, LinkError, ModelError, TrineError
+from engine.link import make_identity
+from party_node.main import address, listening
+from party_node.start import Options, make_server
+from tests.models.shared_small import SharedSmall
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("certificates")
+    for name in ("own", "other", "client"):
+        make_identity(name).save(directory / name)
+    return directory
+
+
+@pytest.fixture
+def options(small: SharedSmall, certificates: Path) -> Options:
+    own, other, client = (certificates / name for name in ("own", "other", "client"))
+    certificate = "certificate.pem"
+    peer = ("127.0.0.1", 1)
+    return Options(small.directory / "node1", 1, peer, own, other / certificate, (client / certificate,), 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says", "changes"),
+    [
+        (ModelError, "there is no node pack here", {"model": Path("/nowhere")}),
+        (ModelError, "this is the pack of node 1, not of node 2", {"role": 2}),
+        (LinkError, "the identity cannot be read", {"identity": Path("/nowhere")}),
+        (LinkError, "the certificate cannot be read", {"peer_cert": Path("/nowhere")}),
+        (LinkError, "the certificate cannot be read", {"client_certs": (Path("/nowhere"),)}),
+    ],
+)
+def test_what_cannot_be_used(options: Options, kind: type[TrineError], says: str, changes: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(kind, match=says):
+        make_server(replace(options, **changes), listener)
+
+
+def test_two_parties_with_one_certificate_are_refused(options: Options) -> None:
+    same = replace(options, client_certs=(*options.client_certs, options.peer_cert))
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(LinkError, match="need a certificate each"):
+        make_server(same, listener)
+
+
+@pytest.mark.parametrize("text", ["nowhere", "host:99999", ":7440", "host:", "host:-1", "host:7x"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(InputError, match="is no address"):
+        address(text)
+
+
+def test_addresses() -> None:
+    assert address("127.0.0.1:7440") == ("127.0.0.1", 7440)
+    assert address("[::1]:7440") == ("::1", 7440)
+
+
+def test_where_nobody_can_listen() -> None:
+    for both in ((None, None), ("127.0.0.1:0", 3)):
+        with pytest.raises(InputError, match="either --listen or --listen-fd"):
+            listening(*both)
+    with pytest.raises(LinkError, match="cannot listen"):
+        listening("192.0.2.1:1", None)
+    with pytest.raises(LinkError, match="descriptor 9999: cannot listen"):
+        listening(None, 9999)
+
+
+def run(options: Options, **changes: Any) -> subprocess.CompletedProcess[str]:
+    wanted = replace(options, **changes)
+    words = {
+        "--model": wanted.model,
+        "--role": wanted.role,
+        "--peer": "127.0.0.1:1",
+        "--identity": wanted.identity,
+        "--peer-cert": wanted.peer_cert,
+        "--client-cert": wanted.client_certs[0],
+        "--listen": "127.0.0.1:0",
+    }
+    given = [str(word) for option in words.items() for word in option]
+    program = [sys.executable, "-m", "party_node.main", *given, "--exit-with-stdin"]
+    return subprocess.run(program, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("code", "changes"), [(2, {"model": Path("/nowhere")}), (2, {"role": 3}), (3, {"identity": Path("/nowhere")})]
+)
+def test_a_refusal_is_one_line_and_an_exit_code(options: Options, code: int, changes: dict[str, Any]) -> None:
+    ended = run(options, **changes)
+    assert ended.returncode == code
+    assert ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_it_says_where_it_listens_and_ends_with_its_stdin(options: Options) -> None:
+    ended = run(options)
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("ready 127.0.0.1:")
+    assert ended.stdout.count("\n") == 1

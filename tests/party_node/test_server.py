@@ -1,0 +1,97 @@
+"""Who may come in, how many, and how a node leaves."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+
+import pytest
+
+from engine.errors import LinkError
+from engine.link import Identity, make_identity
+from tests.models.shared_small import SharedSmall, greedy
+from tests.party_node.rig import QUICK, SOON, Pair, identities
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Identity:
+    return make_identity("stranger")
+
+
+def refused(pair: Pair, path: str, identity: Identity) -> None:
+    with pytest.raises(LinkError):
+        pair.call(1, path, identity)
+
+
+def test_a_strangers_certificate_opens_nothing(pair: Pair, stranger: Identity) -> None:
+    before = len(pair.nodes[0].log)
+    for path in ("/session", "/peer"):
+        refused(pair, path, stranger)
+    pair.open().close()  # the node has written the refusals by then
+    assert [entry["event"] for entry in pair.nodes[0].log[before : before + 2]] == ["caller refused"] * 2
+
+
+def test_a_certificate_opens_its_own_path_only(pair: Pair) -> None:
+    refused(pair, "/peer", pair.who.client)
+    refused(pair, "/session", pair.who.nodes[1])
+    refused(pair, "/", pair.who.client)
+    refused(pair, "/session", pair.who.nodes[0])  # not even the node's own
+
+
+def test_plain_bytes_and_silence_cost_a_handshakes_time_at_most(pair: Pair) -> None:
+    with (
+        socket.create_connection(("127.0.0.1", pair.ports[0]), SOON) as talkative,
+        socket.create_connection(("127.0.0.1", pair.ports[0]), SOON) as silent,
+    ):
+        talkative.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        began = time.monotonic()
+        for caller in (silent, talkative):
+            with suppress(ConnectionResetError):
+                while caller.recv(1000):  # TLS may say why
+                    continue
+        assert time.monotonic() - began < QUICK.handshake_seconds + 1
+
+
+def test_too_many_callers_are_turned_away_at_once(pair: Pair) -> None:
+    callers = [socket.create_connection(("127.0.0.1", pair.ports[1]), SOON) for _ in range(QUICK.connections + 1)]
+    try:
+        assert callers[-1].recv(1) == b""
+        assert any(entry.get("why") == "too many connections" for entry in pair.nodes[1].log)
+    finally:
+        for caller in callers:
+            caller.close()
+    deadline = time.monotonic() + SOON
+    while time.monotonic() < deadline:  # the silent ones are let go in the order in which they came
+        try:
+            pair.open().close()
+            return
+        except LinkError:
+            continue
+    pytest.fail("the node serves nobody any more")
+
+
+def test_stop_ends_sessions_and_threads(small: SharedSmall) -> None:
+    with Pair(small, identities()) as pair, pair.open() as conversation:
+        answer = conversation.generate(small.prompt(5), max_tokens=200, choose=greedy)
+        next(answer)
+        pair.nodes[0].stop()
+        pair.nodes[1].stop()
+        with pytest.raises(LinkError):
+            list(answer)
+    for node in pair.nodes:
+        assert node.log[-1] == {**node.log[-1], "event": "stopped", "left": 0}
+
+
+def test_the_log_says_what_happens_and_not_what_is_said(small: SharedSmall) -> None:
+    with Pair(small, identities()) as pair:
+        with pair.open() as conversation:
+            list(conversation.generate(small.prompt(30), max_tokens=4, choose=greedy))
+        texts = [node.text for node in pair.nodes]
+    for text, node in zip(texts, pair.nodes, strict=True):
+        assert [entry["event"] for entry in node.log if "session" in entry] == ["session opened", "session ended"]
+        assert node.log[1]["rows"] == 33
+        assert not {key for entry in node.log for key in entry} - {
+            *("event", "level", "timestamp", "role", "session", "context", "prefix", "rows", "seconds", "connections", "left")
+        }
+        assert max(map(len, text.splitlines())) < 300
