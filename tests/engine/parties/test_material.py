@@ -1,0 +1,162 @@
+"""What is dealt: its exact length, and that it depends on a row's number and position and on nothing else."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from engine.errors import InputError
+from engine.parties.dealer import Abandoned, StepRequest
+from engine.wire import Rows
+from tests.engine.trio import Trio, prompt, small_model
+
+
+def test_nothing_that_is_dealt_changes_with_a_token() -> None:
+    """Two sessions with the same keys and other texts, rewinds included: the material is the same, byte by byte."""
+    trios = []
+    for seed in (1, 2):
+        trio = Trio(small_model(), seed=5)
+        trio.step(prompt(6, seed))
+        for i in range(3):
+            trio.step(prompt(1, 10 * seed + i))
+        trio.rewind(6)
+        trio.step(prompt(4, seed + 5))
+        trios.append(trio)
+    one, two = trios
+    assert one.material == two.material
+    assert len(one.material) == 5 * small_model().spec.sections
+
+
+def test_what_goes_to_a_node_before_a_token_is_chosen_is_all_but_two_arrays() -> None:
+    """Online a token changes the index difference by as much, and κ2: nothing else."""
+    requests = []
+    for token in (3, 5):
+        trio = Trio(small_model(1), seed=5)
+        trio.deal(1)
+        requests.append(trio.dealer.request([token]))
+    one, two = requests
+    assert (one.first_row, one.first_position, one.answers) == (two.first_row, two.first_position, two.answers)
+    assert (int(two.deltas[0]) - int(one.deltas[0])) % 307 == 2
+    assert (one.kappa2 != two.kappa2).all()
+
+
+def test_a_row_is_dealt_alike_in_any_block() -> None:
+    """Masks come from (row, section, slot): fixed slots of a row are the same in a block of 3 and in three of 1."""
+    whole, parts = Trio(small_model(1), seed=3), Trio(small_model(1), seed=3)
+    whole.deal(3)
+    for _ in range(3):
+        parts.deal(1)
+    last = whole.dealer.sections - 1
+    assert whole.material[1, last] == b"".join(parts.material[row, last] for row in (1, 2, 3))
+    assert whole.material[1, 0] == b"".join(parts.material[row, 0] for row in (1, 2, 3))
+    a, b = whole.dealer.request([1, 2, 3]), parts.dealer.request([1, 2, 3])
+    np.testing.assert_array_equal(a.kappa2, b.kappa2)
+    np.testing.assert_array_equal(a.deltas, b.deltas)
+
+
+def test_the_material_has_its_planned_length() -> None:
+    trio = Trio(small_model())
+    for count in (1, 3, 64):
+        position = trio.dealer.dealt_position
+        first = trio.deal(count)
+        for section in range(trio.dealer.sections):
+            exact = len(trio.material[first, section])
+            assert exact == trio.evaluators[1].section_bytes(first, section)
+            assert exact == trio.dealer.plans[section].dealt_bytes(Rows(first, position, count))
+            assert trio.evaluators[0].section_bytes(first, section) == 0
+        total = sum(len(trio.material[first, s]) for s in range(trio.dealer.sections))
+        assert total == sum(trio.dealer.row_bytes(position + r) for r in range(count))
+
+
+@pytest.mark.parametrize("change", [-8, -1, 1, 8])
+@pytest.mark.parametrize("section", [0, 1, 2])
+def test_material_of_another_length_is_refused(section: int, change: int) -> None:
+    trio = Trio(small_model(1))
+    for e in trio.evaluators:
+        e.announce(1, 2, 4)
+    for at, material in itertools.islice(trio.dealer.deal(2), section + 1):
+        if at == section:
+            wrong = material[:change] if change < 0 else material + bytes(change)
+            with pytest.raises(ValueError, match="exact length"):
+                trio.evaluators[1].prepare(1, section, wrong)
+        else:
+            trio.evaluators[1].prepare(1, at, material)
+
+
+def test_the_first_evaluator_is_dealt_nothing() -> None:
+    trio = Trio(small_model(1))
+    trio.evaluators[0].announce(1, 1, 4)
+    with pytest.raises(ValueError, match="exact length"):
+        trio.evaluators[0].prepare(1, 0, b"\0")
+
+
+def test_material_of_a_block_that_was_not_announced() -> None:
+    e = Trio(small_model(1)).evaluators[1]
+    with pytest.raises(ValueError, match="announced"):
+        e.section_bytes(1, 0)
+    e.prepare(1, 0, b"anything")  # of a block that was discarded meanwhile: passed over
+
+
+def test_dealing_ends_with_the_context_that_it_belonged_to() -> None:
+    trio = Trio(small_model(1))
+    blocks = trio.dealer.deal(2)
+    next(blocks)
+    assert trio.dealer.queued_rows == 2
+    trio.dealer.rewind(4)
+    assert trio.dealer.queued_rows == 0
+    with pytest.raises(Abandoned):
+        next(blocks)
+    assert (trio.dealer.next_row, trio.dealer.dealt_position) == (3, 4)  # the numbers are gone, the position is back
+
+
+def test_a_row_waits_until_it_is_dealt() -> None:
+    trio = Trio(small_model(1))
+    blocks = trio.dealer.deal(2)
+    assert not trio.dealer.wait_rows(1, 0.0)
+    with pytest.raises(ValueError, match="too few"):
+        trio.dealer.request([1])
+    next(blocks)
+    assert trio.dealer.wait_rows(2, 0.0)
+    with pytest.raises(ValueError, match="1 rows too few"):
+        trio.dealer.request([1, 2, 3])
+    assert trio.dealer.queued_rows == 2  # nothing was used
+    request = trio.dealer.request([1])
+    with pytest.raises(TimeoutError):
+        trio.dealer.logits(request.first_row, b"", 0.0)
+    with pytest.raises(KeyError):
+        trio.dealer.wrapped(99, 0)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "says"),
+    [([], "no tokens"), ([307], "307"), ([1, -1], "-1"), ([0] * 17, "needs 21 tokens and the context holds 20")],
+)
+def test_a_step_that_cannot_be_is_refused_in_the_users_words(tokens: list[int], says: str) -> None:
+    trio = Trio(small_model(1), context=20)
+    trio.deal(16)
+    with pytest.raises(InputError, match=says):
+        trio.dealer.request(tokens)
+    assert (trio.dealer.queued_rows, trio.dealer.position) == (16, 4)
+
+
+@pytest.mark.parametrize("count", [0, -1, 17])
+def test_rows_that_leave_the_context_are_not_dealt(count: int) -> None:
+    with pytest.raises(ValueError, match="leave the context"):
+        Trio(small_model(1), context=20).dealer.deal(count)
+
+
+@pytest.mark.parametrize("position", [3, 5, -1])
+def test_a_rewind_stays_within_the_context(position: int) -> None:
+    trio = Trio(small_model(1))
+    with pytest.raises(ValueError, match="rewind"):
+        trio.dealer.rewind(position)
+
+
+def test_a_request_shows_nothing() -> None:
+    trio = Trio(small_model(1))
+    trio.deal(1)
+    request = trio.dealer.request([1])
+    assert isinstance(request, StepRequest)
+    assert repr(request) == "StepRequest(…)"
