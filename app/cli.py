@@ -30,7 +30,7 @@ Temperature = Annotated[float, typer.Option("--temperature", help="0 always take
 TopK = Annotated[int, typer.Option("--top-k", help="Choose among the K likeliest tokens; 0: all.")]
 TopP = Annotated[float, typer.Option("--top-p", help="Choose among the likeliest tokens of this total probability.")]
 Penalty = Annotated[float, typer.Option("--repetition-penalty", help="Above 1 avoids what was said before.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="The same seed gives the same answer.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="The same seed draws alike: the same answer, but for close calls.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", help="An answer's length at most.")]
 
 

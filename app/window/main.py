@@ -50,6 +50,7 @@ class MainWindow(QMainWindow):
         self._running: Running | None = None
         self._answer: Answer | None = None
         self._asked = ""
+        self._started: Started | None = None
         self._then_new = False
         self._leaving = False
         self._sent_at = 0.0
@@ -275,7 +276,8 @@ class MainWindow(QMainWindow):
             return
         match event:
             case Started():
-                self.status.set_figure("context", f"{event.tokens:,} of {event.context:,} tokens")
+                self._started = event
+                self._show_context(0)
                 answer.progress.show_progress(f"Sending {event.tokens:,} tokens…", None)
             case Progress():
                 answer.progress.show_progress(self._progress_text(event.step), event.step.fraction)
@@ -283,6 +285,7 @@ class MainWindow(QMainWindow):
                 if not answer.text:
                     self._say("Answering")
                 answer.append(event.text)
+                self._show_context(event.token_count)
                 if event.tokens_per_second:
                     self.status.set_figure("speed", f"{event.tokens_per_second:.1f} tokens/s")
             case Done():
@@ -315,6 +318,10 @@ class MainWindow(QMainWindow):
         if elapsed > _ESTIMATE_AFTER and 0 < step.fraction < 1:
             words.append(f"about {max(round(elapsed * (1 - step.fraction) / step.fraction), 1)} s left")
         return "  ·  ".join(words)
+
+    def _show_context(self, answered: int) -> None:
+        if self._started is not None:
+            self.status.set_figure("context", f"{self._started.tokens + answered:,} of {self._started.context:,} tokens")
 
     def _show_status(self) -> None:
         """What the conversation says of itself; reading it never waits."""

@@ -1,8 +1,10 @@
 """Choosing the next token from the logits, at the client: composed functions, one for each option.
 
-The order is that of transformers: repetition penalty, temperature, top-k, top-p, draw. A draw is a function of
-(key, position in the context): the same position drawn again gives the same token, so a step that has to be
-redone cannot change a token that has been sent, and a seed gives the same answer whatever happened on the way.
+The order is that of transformers: repetition penalty, temperature, top-k, top-p, draw. A draw is the largest of
+logit + Gumbel noise (Gumbel 1954), and the noise is a function of (key, position in the context, token). So a position
+that is drawn again gives the same token: a step that has to be redone cannot change a token that has been sent. And the
+rounding noise of the secure computation changes a draw about as rarely as it can at all; on a cumulative sum it would
+move every boundary behind it.
 """
 
 import os
@@ -12,6 +14,9 @@ from hashlib import blake2b
 from math import isfinite
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 
 from engine.errors import InputError
@@ -58,7 +63,7 @@ def make_chooser(
             logits = (logits - logits.max()) / temperature
         for step in keep:
             logits = step(logits)
-        return _draw(logits, _uniform(key, len(context)))
+        return int(np.argmax(logits + _gumbel(key, len(context), len(logits))))
 
     return chooser
 
@@ -102,18 +107,12 @@ def _softmax(logits: Logits) -> Logits:
     return np.asarray(weights / weights.sum(), np.float64)
 
 
-def _draw(logits: Logits, uniform: float) -> int:
-    """The token at `uniform` of the distribution's cumulative sum."""
-    possible = np.flatnonzero(np.isfinite(logits))
-    below = np.cumsum(_softmax(logits[possible]))
-    at = int(np.searchsorted(below, uniform * below[-1], side="right"))
-    return int(possible[min(at, len(possible) - 1)])
-
-
-def _uniform(key: bytes, position: int) -> float:
-    """A number in [0, 1): keyed BLAKE2b in counter mode, the counter being the position."""
-    word = blake2b(position.to_bytes(8, "little"), key=key, digest_size=8, person=b"trine sampling").digest()
-    return float((int.from_bytes(word, "little") >> (64 - _MANTISSA)) * 2.0**-_MANTISSA)
+def _gumbel(key: bytes, position: int, count: int) -> Logits:
+    """`count` independent Gumbel variables: AES in counter mode, each position with counters of its own."""
+    stream = Cipher(AES(key), CTR(position.to_bytes(8) + bytes(8))).encryptor()
+    words = np.frombuffer(stream.update(bytes(8 * count)), "<u8")
+    uniform = ((words >> np.uint64(64 - _MANTISSA)) + 0.5) * 2.0**-_MANTISSA  # inside (0, 1)
+    return np.asarray(-np.log(-np.log(uniform)), np.float64)
 
 
 def _key(seed: int | None) -> bytes:

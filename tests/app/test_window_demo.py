@@ -18,7 +18,6 @@ from pytestqt.qtbot import QtBot
 import app.demo
 from app.chat import Settings
 from app.demo import Demo
-from app.model_cli import share_model
 from app.start import start_demo
 from app.window.main import MainWindow
 from app.window.messages import Answer
@@ -27,14 +26,6 @@ from tests.models import small_llama
 
 SECONDS = 60_000
 """Milliseconds that a step may take on a busy machine; the first one compiles kernels."""
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("window")
-    checkpoint = small_llama.write_huggingface(small_llama.TIED, directory / "checkpoint")
-    share_model(checkpoint, directory / "shared", "Small", small_llama.TIED.context, lambda what, done, of: None)
-    return directory / "shared"
 
 
 @pytest.fixture
@@ -54,9 +45,9 @@ def demos(monkeypatch: pytest.MonkeyPatch) -> list[Demo]:
 
 
 @pytest.fixture
-def window(qtbot: QtBot, shared: Path, demos: list[Demo]) -> Iterator[MainWindow]:
+def window(qtbot: QtBot, small_shared: Path, demos: list[Demo]) -> Iterator[MainWindow]:
     QApplication.setStyle("Fusion")
-    window = MainWindow(partial(start_demo, Settings(max_tokens=150), shared), LIGHT)  # greedy: it never ends by itself
+    window = MainWindow(partial(start_demo, Settings(max_tokens=150), small_shared), LIGHT)  # greedy: it never ends by itself
     window.show()
     qtbot.waitUntil(lambda: window.ready, timeout=2 * SECONDS)
     yield window

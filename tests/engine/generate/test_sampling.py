@@ -47,6 +47,24 @@ def test_draws_follow_the_distribution() -> None:
     assert chi2 < 33.4  # 4 degrees of freedom, 1e-6
 
 
+def test_noise_in_the_logits_changes_few_draws() -> None:
+    source = np.random.Generator(np.random.PCG64(3))
+    logits = source.normal(0, 3, 5000)
+    noisy = logits + source.normal(0, 0.01, 5000)
+    choose = make_chooser(temperature=1.0, seed=1)
+    changed = sum(choose(logits, range(i)) != choose(noisy, range(i)) for i in range(1000))
+    assert changed < 25  # the distributions differ by 0.4 % in total variation
+
+
+@pytest.mark.parametrize(("seed", "later"), [(1, 1), (2, 0)], ids=["positions", "seeds"])
+def test_draws_are_independent(seed: int, later: int) -> None:
+    flat = np.zeros(4)
+    one, other = make_chooser(temperature=1, seed=1), make_chooser(temperature=1, seed=seed)
+    pairs = Counter((one(flat, range(i)), other(flat, range(i + later))) for i in range(3200))
+    assert len(pairs) == 16
+    assert sum((count - 200) ** 2 / 200 for count in pairs.values()) < 62  # 15 degrees of freedom, 1e-7
+
+
 def test_draws_follow_the_temperature() -> None:
     count = 20_000
     sharp = np.exp(LOGITS / 0.5) / np.exp(LOGITS / 0.5).sum()
