@@ -94,12 +94,6 @@ def test_a_node_that_dies_is_named_and_is_exit_code_3(small_shared: Path) -> Non
     assert err.count("\n") == 1
 
 
-def test_a_question_too_long_is_refused_with_the_figures(small_shared: Path) -> None:
-    out, err, code = run("ask", "hello " * 600, "--model", small_shared)
-    assert (out.strip(), code) == ("", 2)
-    assert "tokens long and the model takes 512" in err
-
-
 def test_a_directory_that_is_no_model_is_exit_code_2(tmp_path: Path) -> None:
     out, err, code = run("ask", "hello", "--model", tmp_path)
     assert (out, code) == ("", 2)
