@@ -80,6 +80,8 @@ def demo(model: Path | None = None, report: Report = lambda what, done, of: None
                 node.wait_ready(deadline)
                 sockets[role - 1].close()  # so that a dead node's port refuses
                 report("starting two nodes", role, 2)
+        for node in nodes:  # both leave at once, and then are waited for
+            stack.callback(node.terminate)
         yield Demo(parties.endpoints(ports), client, (nodes[0].pid, nodes[1].pid))
 
 
@@ -179,9 +181,13 @@ class NodeProcess:
         self._process.kill()
         self._process.wait()
 
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
     def stop(self) -> int:
         """Ask it to end, make it if it does not; returns its exit code."""
-        self._process.terminate()
+        self.terminate()
         try:
             return self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -227,12 +227,13 @@ def open_session(parties: Endpoints, model: ClientModel, *, prefix: int, context
         for link in (one, two):
             link.listen()
             link.say(link.session.send_hello)
-        _hear_from_both(inbox, Welcome, _WELCOME_SECONDS)
+        greetings = _Greetings(inbox)
+        greetings.wait(Welcome, _WELCOME_SECONDS)
         keys = one.session.key("streams"), two.session.key("streams")
         dealer = Dealer(model.spec, model.seeds, keys, fresh(KEY_BYTES), prefix=prefix, context=context)
         if (needed := dealer.row_bytes(context - 1)) > two.session.queue_bytes:
             raise InputError(f"a token needs {needed:,} dealt bytes and the queue has {two.session.queue_bytes:,}")
-        _hear_from_both(inbox, Ready, _READY_SECONDS)
+        greetings.wait(Ready, _READY_SECONDS)
         opened = Session(model, (one, two), inbox, dealer)
         undo.pop_all()
     opened.start(time.monotonic() - began)
@@ -267,12 +268,18 @@ def _dial(parties: Endpoints, role: int, session: ClientSession, inbox: Inbox, u
     return link
 
 
-def _hear_from_both(inbox: Inbox, kind: type[ClientEvent], seconds: float) -> None:
-    deadline, heard = time.monotonic() + seconds, set[int]()
-    while len(heard) < 2:
-        event = inbox.take(lambda: False, max(0.0, deadline - time.monotonic()))
-        if event is None:
-            missing = min({1, 2} - heard)
-            raise LinkError(f"no answer within {seconds:g} s", f"node {missing}")
-        if isinstance(event[1], kind):
-            heard.add(event[0])
+class _Greetings:
+    """WELCOME and READY of both nodes: one may be ready before the other's WELCOME was read."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._heard: set[tuple[int, type[ClientEvent]]] = set()
+
+    def wait(self, kind: type[ClientEvent], seconds: float) -> None:
+        """Until both have said it."""
+        deadline = time.monotonic() + seconds
+        while missing := [role for role in (1, 2) if (role, kind) not in self._heard]:
+            event = self._inbox.take(lambda: False, max(0.0, deadline - time.monotonic()))
+            if event is None:
+                raise LinkError(f"no answer within {seconds:g} s", f"node {missing[0]}")
+            self._heard.add((event[0], type(event[1])))
