@@ -14,10 +14,10 @@ from engine.gates.sides import Dealing
 from engine.ring.fixed import Real, Ring
 from engine.ring.lookups import deal_onehot
 from engine.ring.rotation import rotated_rows
-from engine.wire import Extent, Mask, Wire
+from engine.wire import Extent, Mask, Secret, Wire
 
 
-class Online:
+class Online(Secret):
     """What the dealer keeps of each dealt row for its online message: r, and ρ* - σ·λ_v - κ1."""
 
     __slots__ = ("base", "index")

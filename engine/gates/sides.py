@@ -15,7 +15,7 @@ from engine.gates.plan import Kind, Plan, Slot
 from engine.prf import Label, Stream
 from engine.ring.fixed import Real, Ring
 from engine.ring.words import Bytes, pack40, unpack40
-from engine.wire import Extent, Rows, SlotKey
+from engine.wire import Extent, Rows, Secret, SlotKey
 
 Exchange = Callable[[bytes], "bytes | memoryview"]
 Observe = Callable[[str, int, str, Real], None]
@@ -53,7 +53,7 @@ class Weights(Protocol):
         """A layer's values."""
 
 
-class Cache:
+class Cache(Secret):
     """An evaluator's wires of one layer's keys or values: `online` (m - λ1, or -λ2) and `masked` (m)."""
 
     __slots__ = ("masked", "online")
@@ -159,7 +159,7 @@ def _packed(words: Ring, width: int) -> NDArray[Any]:
     return out
 
 
-class Material:
+class Material(Secret):
     """One section of a block of rows as an evaluator holds it, ready for the rounds."""
 
     def __init__(self, plan: Plan, rows: Rows) -> None:
