@@ -2,7 +2,7 @@
 
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: demo test test-long check venv qt-libraries demo-model clean
+.PHONY: demo test test-long check bench venv qt-libraries demo-model clean
 
 demo: venv qt-libraries demo-model
 	.venv/bin/trine demo
@@ -14,6 +14,10 @@ test: venv qt-libraries demo-model
 # statistics, a thousand tokens of the real model, endurance
 test-long: venv qt-libraries demo-model
 	$(PYTEST) -m long || { [ $$? -eq 5 ] && echo "test-long: no test is marked long yet"; }
+
+# the engine's figures, all rows (an hour); PEER=spu measures SecretFlow-SPU beside it, ROWS="smollm2-layer" some rows only
+bench: venv
+	.venv/bin/python -m benchmarks --peer "$(PEER)" $(ROWS)
 
 # style and types
 check: venv
