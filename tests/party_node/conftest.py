@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from app.local_party.session import warm_up
 from tests.models.shared_small import SharedSmall, share_small
 from tests.party_node.rig import Pair, RawClient, identities
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> SharedSmall:
-    return share_small(tmp_path_factory.mktemp("small"))
+    shared = share_small(tmp_path_factory.mktemp("small"))
+    warm_up(shared.client)  # compiling takes longer than a node waits
+    return shared
 
 
 @pytest.fixture(scope="module")
