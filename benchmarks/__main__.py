@@ -1,11 +1,13 @@
 """``python -m benchmarks [--peer spu] [--quick] [--out DIRECTORY] [NAME …]``: measures the rows and writes the table.
 
-NAME: a shape's name, "local" or "wide" (rows through relays); without names, all rows.
+NAME: a shape's name, SHAPE:ROWS@PAST for one row (smollm2-layer:1@16), "local" or "wide" (rows through relays); without
+names, all rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ def chosen(names: list[str]) -> list[Work]:
     for name in names:
         if name in ("local", "wide"):
             rows += LOCAL if name == "local" else WIDE
+        elif match := re.fullmatch(r"(.+):(\d+)@(\d+)", name):
+            rows.append(Work(match[1], int(match[2]), int(match[3])))
         elif name in SHAPES:
             known = [work for work in LOCAL if work.shape == name]
             rows += known or [Work(name, 1, 16)]
