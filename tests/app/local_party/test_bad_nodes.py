@@ -57,6 +57,7 @@ class FakeNode:
         own = terms(self.small, self._who, self.role)
         self.session = NodeSession(own, self._section_bytes)
         script(self)
+        self.link.abort()  # else the client lingers
 
     def greet(self) -> None:
         self.hear(Hello)
