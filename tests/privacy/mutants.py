@@ -40,7 +40,7 @@ def _in_gate(patch: Patch) -> None:
     patch.setattr(Gate, "__call__", call)
 
 
-def _alter_kappa(patch: Patch, gate: str, name: str, change: Callable[[Words], Words]) -> None:
+def alter_kappa(patch: Patch, gate: str, name: str, change: Callable[[Words], Words]) -> None:
     """Both sides use changed masks in one gate, so what they compute stays right."""
     _in_gate(patch)
     evaluate, deal = Evaluation.kappa, Dealing.kappa
@@ -59,22 +59,22 @@ def _alter_kappa(patch: Patch, gate: str, name: str, change: Callable[[Words], W
 
 def drop_kappa(patch: Patch) -> None:
     """Products of wires are opened without masks: the missing zero share."""
-    _alter_kappa(patch, "multiply", "z", np.zeros_like)
+    alter_kappa(patch, "multiply", "z", np.zeros_like)
 
 
 def mask_of_32_bits(patch: Patch) -> None:
     """A look-up's columns have masks of 32 bits."""
-    _alter_kappa(patch, "lookup", "w", lambda words: low(words, 32))
+    alter_kappa(patch, "lookup", "w", lambda words: low(words, 32))
 
 
 def mask_shorter_than_what_is_sent(patch: Patch) -> None:
     """A score is exact modulo 2^34, so its mask has 34 bits; 40 are sent, and the upper six carry sums of products."""
-    _alter_kappa(patch, "scores", "z", lambda words: low(words, 34))
+    alter_kappa(patch, "scores", "z", lambda words: low(words, 34))
 
 
 def clear_low_bit(patch: Patch) -> None:
     """The lowest bit of a mask is always 0."""
-    _alter_kappa(patch, "lookup_wide", "w", lambda words: words & np.int64(-2))
+    alter_kappa(patch, "lookup_wide", "w", lambda words: words & np.int64(-2))
 
 
 def _one_in_a_thousand(words: Words) -> Words:
@@ -83,7 +83,7 @@ def _one_in_a_thousand(words: Words) -> Words:
 
 def one_element_in_1000(patch: Patch) -> None:
     """One element in 1,000 is unmasked."""
-    _alter_kappa(patch, "lookup", "w", _one_in_a_thousand)
+    alter_kappa(patch, "lookup", "w", _one_in_a_thousand)
 
 
 def additive_answer(patch: Patch) -> None:

@@ -1,21 +1,21 @@
 """The drill: ten leaks are planted into the real code, and each is caught by the detector named here, in every run.
 
 "words sent" and "words dealt" are the exact tests of pads.py, "ledger" is ledger.py, "streams" compares with the block
-cipher. None of them is statistical. The last column says which statistical test (test_uniformity.py, marked long) sees the
-leak in a transcript as well, and "–" where none can: there only the exact tests stand between us and the leak.
+cipher. None of them is statistical. The last column says what test_uniformity.py (marked long) sees of the leak in 20
+passes of 24 tokens, and "–" where a transcript looks random all the same: there only the exact test stands before the leak.
 
-| leak                           | caught by   | statistics                                              |
-|--------------------------------|-------------|---------------------------------------------------------|
-| drop_kappa                     | words sent  | chi² of the received words                              |
-| additive_answer                | words sent  | – (what D gets still looks random)                      |
-| reuse_after_rewind             | ledger      | differences of a message with its repetition            |
-| truncation_under_the_old_share | words dealt | – (the two words never look alike: λ' and λ are fresh)  |
-| mask_shorter_than_what_is_sent | words sent  | – (sums of products of masked words are random as well) |
-| mask_of_32_bits                | words sent  | – (the additive parts fill the upper half)              |
-| clear_low_bit                  | words sent  | –                                                       |
-| one_element_in_1000            | words sent  | –                                                       |
-| same_keys_after_restart        | ledger      | duplicates                                              |
-| constant_stream                | streams     | duplicates                                              |
+| leak                           | caught by   | statistics                                                  |
+|--------------------------------|-------------|-------------------------------------------------------------|
+| drop_kappa                     | words sent  | chi² of multiply's words, alone and with the own message    |
+| additive_answer                | words sent  | – (the additive part is as uniform as the opening)          |
+| reuse_after_rewind             | ledger      | equal words; differences with the repetition before         |
+| truncation_under_the_old_share | words dealt | difference of the two dealt shares (never either one alone) |
+| mask_shorter_than_what_is_sent | words sent  | – (sums of products of masked words fill the upper bits)    |
+| mask_of_32_bits                | words sent  | chi² of the look-up's words                                 |
+| clear_low_bit                  | words sent  | chi² and the bit                                            |
+| one_element_in_1000            | words sent  | words near zero (chi² alone: not at 500,000 elements)       |
+| same_keys_after_restart        | ledger      | equal words                                                 |
+| constant_stream                | streams     | equal words                                                 |
 """
 
 from __future__ import annotations
