@@ -13,7 +13,7 @@ from threading import Lock, Thread
 from app.local_party.inbox import Inbox
 from engine.errors import LinkError, ProtocolError, TrineError
 from engine.link.link import Link
-from engine.session import Bye, ClientSession, PeerError
+from engine.session import Bye, ClientSession, PeerError, State
 
 _KNOWN_SECONDS = 2.0  # until the reader has read what a node said before it left
 
@@ -58,6 +58,11 @@ class NodeLink:
         except LinkError as error:
             known = None if self._closing else self._inbox.failure(_KNOWN_SECONDS)
             raise known or error from None
+        except ValueError:
+            if self.session.state is not State.CLOSED:
+                raise
+            # The reader, or the other node's, has just ended the session: it knows why.
+            raise self._inbox.failure(_KNOWN_SECONDS) or LinkError("the session is over", self.party) from None
 
     def close(self, error: ProtocolError | None = None) -> None:
         """Leave the node, with the reason if there is one, and wait for the reader. Idempotent."""
