@@ -22,8 +22,8 @@ from tests.privacy.views import View, near_pairs, watched
 ALPHA = 1e-6
 TOKENS = 24
 PAIRED = 1500  # neighbouring words of which all pairs are looked at
-RARE = {"answer.0:16", "embedding.sigma dealt"}
-"""Types of one element a token: 20,000 elements in the long run, where all others have 10^5."""
+RARE = {"answer.0:16", "embedding.sigma dealt", "embedding.u dealt"}
+"""Types of one to three elements a token: 20,000 and 61,000 elements in the long run, where all others have 10^5."""
 
 
 def views_of(passes: int, a_key: int, keep: int = 1_000_000) -> dict[int, View]:
