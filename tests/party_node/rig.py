@@ -66,7 +66,8 @@ class RunningNode:
     def stop(self) -> None:
         self.server.stop()
         self._thread.join(10)
-        assert not self._thread.is_alive()
+        if self._thread.is_alive():
+            raise RuntimeError("the node does not stop")
 
 
 class Pair:
@@ -141,7 +142,9 @@ class RawClient:
             link.send(session.send_hello())
         for kind in (Welcome, Ready):
             for link, session in zip(self.links, self.sessions, strict=True):
-                assert isinstance(session.receive(link.receive(SOON)), kind)
+                event = session.receive(link.receive(SOON))
+                if not isinstance(event, kind):
+                    raise TypeError(f"{event} in place of {kind.__name__}")
         return self
 
     def say(self, role: int, make: Callable[[ClientSession], bytes]) -> None:
