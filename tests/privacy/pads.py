@@ -272,12 +272,18 @@ def _check_moved(model: Shared, bits: bool) -> None:
 
 
 def check_online(model: Shared) -> None:
-    """κ2 of the embedding is padded by the first evaluator's κ1, and nothing else that is dealt hangs on that."""
+    """κ2 of the embedding is padded by the first evaluator's κ1, which nothing dealt hangs on, and by its share of ρ* too.
+
+    The second evaluator sees two words under κ1: its own κ2 (ρ* and more, less κ1) and the first one's message (with κ1).
+    The share of ρ*, which pads no other word, makes them independent.
+    """
     still = deal(model, lambda *_: False)
-    key = next(k for section, k in still.first if section == 0 and k[1] == "z")
-    moved = deal(model, lambda section, k, _: section == 0 and k == key)
-    amount = moved.first[0, key] - still.first[0, key]
-    if not np.array_equal((still.request.kappa2 - moved.request.kappa2).reshape(-1), amount):
-        raise LeakError("κ2 is not padded by κ1")
-    if any(not np.array_equal(words, moved.slots[place][1]) for place, (_, words) in still.slots.items()):
-        raise LeakError("κ1 of the embedding pads something that is dealt, too")
+    for name, sign in (("z", -1), ("star", 1)):
+        key = next(k for section, k in still.first if section == 0 and k[1] == name)
+        moved = deal(model, lambda section, k, _, key=key: section == 0 and k == key)  # type: ignore[misc]
+        amount = moved.first[0, key] - still.first[0, key]
+        if not np.array_equal((moved.request.kappa2 - still.request.kappa2).reshape(-1), sign * amount):
+            raise LeakError(f"κ2 is not padded by {name}")
+        touched = {place for place, (_, words) in still.slots.items() if not np.array_equal(words, moved.slots[place][1])}
+        if name == "z" and touched:
+            raise LeakError(f"κ1 of the embedding pads something that is dealt, too: {touched}")
