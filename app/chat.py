@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from threading import Event as Flag
@@ -92,6 +92,8 @@ class Message:
     role: Role
     text: str
     turn: Turn | None = field(default=None, repr=False)
+    complete: bool = False
+    """Whether an answer ended by itself, not by the user, a limit or an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,10 @@ Event = Started | Progress | Text | Done | Failed
 Emit = Callable[[Event], None]
 
 
+ANOTHER_TEMPERATURE = 0.5
+"""The likeliest answer asked for again would be the same one."""
+
+
 class Chat:
     """The messages of one chat, and the conversation that computes its answers.
 
@@ -216,10 +222,11 @@ class Chat:
         self._answer(emit)
 
     def regenerate(self, emit: Emit) -> None:
-        """Answer the last question again, in place of its answer."""
-        if self.answered:
-            self.messages.pop()
-        self._answer(emit)
+        """Answer the last question again, in place of its answer: otherwise, if that was complete."""
+        settings = self.settings
+        if self.answered and self.messages.pop().complete and settings.temperature == 0:
+            settings = replace(settings, temperature=ANOTHER_TEMPERATURE)
+        self._answer(emit, settings)
 
     def edit(self, index: int, text: str, emit: Emit) -> None:
         """Put `text` in place of question `index`, drop what came after it, and answer it."""
@@ -231,21 +238,21 @@ class Chat:
         if self.messages and not self.answered:
             self.messages.pop()
 
-    def _answer(self, emit: Emit) -> None:
+    def _answer(self, emit: Emit, settings: Settings | None = None) -> None:
         self._stopping.clear()
         try:
-            emit(self._generate(emit))
+            emit(self._generate(emit, settings or self.settings))
         except TrineError as error:
             emit(Failed(error))
 
-    def _generate(self, emit: Emit) -> Done:
+    def _generate(self, emit: Emit, settings: Settings) -> Done:
         start = time.monotonic()
-        choose = self.settings.chooser()
+        choose = settings.chooser()
         rendered, context = self._prompt()
         conversation = self.open()
         room = self.context - len(context)
-        limit = min(self.settings.max_tokens, room)
-        answer = _Answer(self._tokenizer, self.settings.stop, emit, start)
+        limit = min(settings.max_tokens, room)
+        answer = _Answer(self._tokenizer, settings.stop, emit, start)
         emit(Started(len(context), self.context))
         reason: Reason | None = None
         try:
@@ -253,9 +260,9 @@ class Chat:
         except SessionStopped:
             reason = Reason.STOPPED
         finally:
-            self._keep(answer, rendered, context)
+            self._keep(answer, rendered, context, complete=reason not in (None, Reason.STOPPED))
         if reason is None:
-            reason = Reason.LENGTH if limit == self.settings.max_tokens else Reason.CONTEXT
+            reason = Reason.LENGTH if limit == settings.max_tokens else Reason.CONTEXT
         return Done(reason, answer.speed(len(context)))
 
     def _stream(
@@ -302,12 +309,12 @@ class Chat:
             )
         return rendered, tokens
 
-    def _keep(self, answer: _Answer, rendered: str, context: Sequence[int]) -> None:
+    def _keep(self, answer: _Answer, rendered: str, context: Sequence[int], *, complete: bool) -> None:
         """What was said stays said, however the answer ended."""
         answer.finish()
         if answer.text:
             turn = self._tokenizer.turn(rendered, context, answer.text, answer.tokens)
-            self.messages.append(Message(Role.ASSISTANT, answer.text, turn))
+            self.messages.append(Message(Role.ASSISTANT, answer.text, turn, complete))
 
 
 class _Answer:

@@ -45,9 +45,9 @@ def demo(
     model: Model = None,
     system: System = None,
     max_tokens: MaxTokens = 512,
-    temperature: Temperature = 0.2,
+    temperature: Temperature = 0.0,
     top_k: TopK = 0,
-    top_p: TopP = 0.9,
+    top_p: TopP = 1.0,
     repetition_penalty: Penalty = 1.0,
     seed: Seed = None,
 ) -> None:

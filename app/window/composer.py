@@ -100,6 +100,8 @@ class Composer(QFrame):
         if text and self._ready and not self._busy:
             self.field.clear()
             self.sent.emit(text)
+        elif text and self._busy:
+            self.hint.setText("The answer is still being written · Esc stops it")
 
     def _set_active(self, active: bool) -> None:
         set_state(self, "active", active)

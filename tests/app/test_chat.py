@@ -65,6 +65,19 @@ def test_regenerate_replaces_the_answer() -> None:
     assert conversation.contexts[0] == conversation.contexts[1]
 
 
+def test_only_a_complete_answer_is_asked_for_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    chooser = Settings.chooser
+    monkeypatch.setattr(Settings, "chooser", lambda self: (seen.append(self.temperature), chooser(self))[1])
+    broken = [*tokens_of("on"), LinkError("closed", "node 1")]
+    chat = chat_with(ScriptedConversation([broken, *answered("one", "other")]))
+    chat.send("question", lambda _: None)
+    chat.regenerate(lambda _: None)
+    chat.regenerate(lambda _: None)
+    assert seen[:2] == [0, 0]
+    assert seen[2] > 0
+
+
 def test_edit_drops_what_came_after() -> None:
     conversation = ScriptedConversation(answered("one", "two", "three"))
     chat = chat_with(conversation)

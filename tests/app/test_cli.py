@@ -140,7 +140,7 @@ def test_the_demo_without_a_display_says_so_and_chats_in_the_terminal(given: Cal
     assert result.exit_code == 0
     assert "No display" in result.stderr
     assert result.stdout == "one\n\ntwo\n\nthree\n\n"
-    assert seen[0].temperature > 0
+    assert seen[0].temperature == 0
 
 
 def test_the_terminal_goes_on_after_an_error(given: Callable[..., list[Settings]]) -> None:
