@@ -243,13 +243,13 @@ class ServedSession:
         started = [thread for thread in threads if thread.ident is not None]
         for thread in started:
             thread.join(_STUCK_SECONDS)
+        self._log.info("session ended", rows=self._rows, seconds=round(time.monotonic() - self._began, 3))
         self._link.close()
         for thread in started:
             thread.join()
         if self._peer is not None:  # it may have come while the others were ending
             self._peer.abort()
         self._evaluator = None
-        self._log.info("session ended", rows=self._rows, seconds=round(time.monotonic() - self._began, 3))
 
     def _running(self) -> Evaluator:
         if self._evaluator is None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from threading import Thread
+from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,6 +39,34 @@ def identities() -> Identities:
     return Identities(make_identity("client"), (one, two))
 
 
+class Log(io.StringIO):
+    """What a node logs; a test can wait for an entry."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = Condition()
+
+    def write(self, text: str, /) -> int:
+        with self._changed:
+            self._changed.notify_all()
+            return super().write(text)
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        with self._changed:
+            return [json.loads(line) for line in self.getvalue().splitlines() if line.endswith("}")]
+
+    def wait(self, **wanted: object) -> dict[str, Any]:
+        """The newest entry with these fields, once there is one."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._found(wanted), SOON):
+                raise TimeoutError(f"the node does not log {wanted}")
+            return self._found(wanted)[-1]
+
+    def _found(self, wanted: dict[str, object]) -> list[dict[str, Any]]:
+        return [entry for entry in self.entries if wanted.items() <= entry.items()]
+
+
 class RunningNode:
     """One node in a thread of this process."""
 
@@ -47,21 +75,13 @@ class RunningNode:
     ) -> None:
         own, other = who.nodes[role - 1], who.nodes[2 - role]
         peer = Peer("127.0.0.1", peer_port, client_tls(own, other.certificate), other.fingerprint, own.fingerprint)
-        self._log = io.StringIO()
+        self.log = Log()
         self.node = Node(load_node_pack(small.directory / f"node{role}"), peer, limits)
         tls = server_tls(own, [who.client.certificate, other.certificate])
         doors = frozenset({who.client.fingerprint})
-        self.server = Server(self.node, listener, tls, doors, make_log(role, self._log))
+        self.server = Server(self.node, listener, tls, doors, make_log(role, self.log))
         self._thread = Thread(target=self.server.run)
         self._thread.start()
-
-    @property
-    def text(self) -> str:
-        return self._log.getvalue()
-
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.text.splitlines()]
 
     def stop(self) -> None:
         self.server.stop()

@@ -64,9 +64,7 @@ def test_in_a_session(pair: Pair, raw: Callable[[], RawClient], case: str) -> No
     assert time.monotonic() - began < SOON
     client.abort()
     serves(pair)
-    assert {"event": "session failed", "code": code}.items() <= next(
-        entry for entry in reversed(pair.nodes[0].log) if entry["event"] == "session failed"
-    ).items()
+    pair.nodes[0].log.wait(event="session failed", code=code, session=client.id.hex()[:8])
 
 
 def test_rows_that_were_used_or_discarded_are_refused(pair: Pair, raw: Callable[[], RawClient]) -> None:
