@@ -260,8 +260,9 @@ class Evaluator:
             waiting = [block for block in self._blocks if block.used < block.rows.count]
             if count < 1 or not waiting or step.first_row != waiting[0].rows.first + waiting[0].used:
                 raise ValueError("a step must use the next rows that were dealt and not used")
-            if step.first_position != self.position or not 1 <= step.answers <= count:
-                raise ValueError("a step must start where the context ends")
+            dealt = waiting[0].rows.position + waiting[0].used
+            if not step.first_position == self.position == dealt or not 1 <= step.answers <= count:
+                raise ValueError("a step must start where the context ends, on rows that were dealt for there")
             if sum(block.rows.count - block.used for block in waiting) < count:
                 raise ValueError("a step needs more rows than were dealt")
             passes = []

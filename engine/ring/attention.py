@@ -85,7 +85,7 @@ def level_hashes(
     c, bits [row][head][key]: the scores' opening and the one-hot share of its 64 bins, read in place:
     ``e_j[b] = u_j[(c_bin - bottom - b) mod 64]``. Each (row, key, level) has a public random word of 10 bits;
     out[r, h, b] is the XOR of those of the keys at or above b. A non-empty set hashes to 0 with probability 2^-10,
-    independently for each row and level (protocol, section 5; docs/protocol-notes.md says why the row is in it).
+    independently for each row and level (protocol, section 5; docs/protocol.md says why the row is in it).
     """
     heads, levels = out.shape[1], out.shape[2]
     triples = (levels + 5) // 6

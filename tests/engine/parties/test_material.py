@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
+from engine.gates.sides import Dealing
 from engine.parties.dealer import Abandoned, StepRequest
+from engine.prf import Stream
 from engine.wire import Rows
 from tests.engine.trio import Trio, prompt, small_model
 
@@ -160,3 +162,20 @@ def test_a_request_shows_nothing() -> None:
     request = trio.dealer.request([1])
     assert isinstance(request, StepRequest)
     assert repr(request) == "StepRequest(…)"
+
+
+def test_a_slot_that_a_gate_forgot_to_deal_is_noticed_before_anything_leaves() -> None:
+    trio = Trio(small_model(1))
+    plan = trio.dealer.plans[1]
+    dealing = Dealing(plan, 1, Rows(1, 4, 2), (Stream(bytes(32)), Stream(bytes(32))), trio.dealer.masks)
+    with pytest.raises(RuntimeError, match="not dealt"):
+        dealing.material()
+
+
+def test_a_slot_is_dealt_once() -> None:
+    trio = Trio(small_model(1))
+    dealing = Dealing(trio.dealer.plans[0], 0, Rows(1, 4, 2), (Stream(bytes(32)), Stream(bytes(32))), trio.dealer.masks)
+    dealing.gate = 1
+    dealing.share("sigma", np.ones(2, np.int64))
+    with pytest.raises(RuntimeError, match="twice"):
+        dealing.share("sigma", np.ones(2, np.int64))

@@ -40,6 +40,16 @@ def test_a_step_on_rows_that_were_used_is_refused(role: int) -> None:
 
 
 @pytest.mark.parametrize("role", [0, 1])
+def test_a_step_on_rows_that_were_dealt_for_other_positions_is_refused(role: int) -> None:
+    """A client that announces rows for positions further on: its material would mask one position as another."""
+    trio = Trio(small_model(1))
+    evaluator = trio.evaluators[role]
+    evaluator.announce(1, 2, 9)
+    list(trio.dealer.deal(2))
+    refuses(evaluator, trio.dealer.request([1]), "dealt for there")
+
+
+@pytest.mark.parametrize("role", [0, 1])
 def test_a_step_on_rows_that_were_discarded_is_refused(role: int) -> None:
     trio = Trio(small_model(1))
     trio.deal(3)
