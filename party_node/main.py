@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.errors import InputError, LinkError, TrineError
+from engine.parties.room import Halves
 
 if TYPE_CHECKING:
     from party_node.server import Server
@@ -36,6 +37,7 @@ def node(
     listen_fd: Annotated[int | None, typer.Option(help="A listening socket that was inherited, instead.")] = None,
     exit_with_stdin: Annotated[bool, typer.Option("--exit-with-stdin", help="Stop when stdin ends.")] = False,
     sessions: Annotated[int, typer.Option(min=1, help="Sessions at a time.")] = 4,
+    weights: Annotated[Halves, typer.Option(help="Keep this node's half of the products in memory, or draw it.")] = Halves.AUTO,
 ) -> None:
     """One of the two remote parties: computes on masked values with the other node, for enrolled clients."""
     _one_thread_a_library()
@@ -43,7 +45,7 @@ def node(
 
     try:
         listener = listening(listen, listen_fd)
-        options = Options(model, role, address(peer), identity, peer_cert, tuple(client_cert), sessions)
+        options = Options(model, role, address(peer), identity, peer_cert, tuple(client_cert), sessions, weights)
         server = make_server(options, listener)
     except TrineError as error:
         print(f"trine-node: {error}", file=sys.stderr)

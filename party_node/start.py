@@ -10,6 +10,7 @@ from engine.errors import LinkError, ModelError
 from engine.link import client_tls, load_identity, server_tls
 from engine.link.tls import fingerprint
 from engine.parties.pack import NodePack
+from engine.parties.room import Halves
 from engine.provision.pack import load_node_pack
 from party_node.limits import Limits
 from party_node.log import make_log
@@ -29,6 +30,7 @@ class Options:
     peer_cert: Path
     client_certs: tuple[Path, ...]
     sessions: int
+    weights: Halves = Halves.AUTO
 
 
 def make_server(options: Options, listener: socket.socket) -> Server:
@@ -38,15 +40,17 @@ def make_server(options: Options, listener: socket.socket) -> Server:
     prints = {fingerprint(certificate) for certificate in clients}
     if len({own.fingerprint, fingerprint(other)} | prints) != 2 + len(prints):
         raise LinkError("this node, the other node and the clients need a certificate each: two of these are the same")
+    log = make_log(options.role)
     pack = _pack(options)
+    log.info("loaded", weights=str(Halves.STORED if pack.stored else Halves.DRAWN))
     warm_up(pack)
     peer = Peer(*options.peer, client_tls(own, other), fingerprint(other), own.fingerprint)
     node = Node(pack, peer, Limits(sessions=options.sessions))
-    return Server(node, listener, server_tls(own, [other, *clients]), frozenset(prints), make_log(options.role))
+    return Server(node, listener, server_tls(own, [other, *clients]), frozenset(prints), log)
 
 
 def _pack(options: Options) -> NodePack:
-    pack = load_node_pack(options.model)
+    pack = load_node_pack(options.model, halves=options.weights)
     if pack.role != options.role:
         raise ModelError(f"this is the pack of node {pack.role}, not of node {options.role}", options.model)
     return pack

@@ -10,7 +10,6 @@ import numpy as np
 from engine.gates.online import Clear, Codec, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.ring.fixed import Real
-from engine.ring.linear import multiply_into
 from engine.wire import Extent, Mask, Opening, Rho, Wire
 
 
@@ -25,7 +24,7 @@ def evaluate(e: Evaluation, x: Wire, weight: str, outputs: int, *, low40: bool =
     """Opens z (its low 40 bits with `low40`), [rows, outputs]; scale: x's plus W's."""
     extent = Extent(outputs)
     masked = np.array(e.offline_product("z", extent, weight, x.full()))
-    multiply_into(x.m, e.weights.online(weight), masked)
+    e.weights.multiply(weight, x.m, masked)
     return e.open(masked, extent, Codec.LOW40 if low40 else Codec.WORDS)
 
 

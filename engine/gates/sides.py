@@ -34,8 +34,8 @@ class Masks(Protocol):
 class Weights(Protocol):
     """An evaluator's masked matrices and its cache of masked keys and values."""
 
-    def online(self, weight: str) -> Ring:
-        """``A_i``: m_W - λ_W1 at the first evaluator, -λ_W2 at the second; [out, in]."""
+    def multiply(self, weight: str, x: Ring, out: Ring) -> None:
+        """``out += x @ A_i.T``, A_i [out, in]: m_W - λ_W1 at the first evaluator, -λ_W2 at the second; C-contiguous."""
 
     def masked(self, weight: str) -> Ring:
         """``m_W``, the same at both; [out, in]."""

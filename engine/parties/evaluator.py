@@ -22,7 +22,7 @@ from engine.gates.sides import Cache, Material, prepare
 from engine.models import llama
 from engine.models.planning import plans
 from engine.parties.dealer import StepRequest
-from engine.parties.pack import NodePack
+from engine.parties.pack import NodePack, OnlineHalves
 from engine.prf import Stream
 from engine.prf.streams import Record
 from engine.ring.fixed import Ring
@@ -55,12 +55,13 @@ class _Context(Secret):
     """What the program asks an evaluator for: matrices, tables, and the cache of keys and values."""
 
     pack: NodePack
+    halves: OnlineHalves
     keys: list[Cache]
     values: list[Cache]
     tables: dict[str, Ring] = field(default_factory=dict)
 
-    def online(self, weight: str) -> Ring:
-        return self.pack.online[weight]
+    def multiply(self, weight: str, x: Ring, out: Ring) -> None:
+        self.halves.multiply(weight, x, out)
 
     def masked(self, weight: str) -> Ring:
         return self.pack.masked[weight]
@@ -75,7 +76,7 @@ class Evaluator:
         self.position = prefix
         self.plans: list[Plan] = plans(self.spec)
         self._stream = Stream(key, record)
-        self._state = _Context(pack, [], [], pack.tables)
+        self._state = _Context(pack, OnlineHalves(pack), [], [], pack.tables)
         self._prefix(pack, prefix, context)
         self._changed = threading.Condition()
         self._blocks: list[_Block] = []

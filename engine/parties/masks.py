@@ -1,5 +1,8 @@
 """The model's masks, drawn from the two model seeds: never stored, read where they are needed."""
 
+from collections.abc import Iterator
+from typing import NoReturn
+
 import numpy as np
 
 from engine.models.config import ModelSpec
@@ -10,12 +13,26 @@ from engine.ring.linear import add_into, multiply_into
 TILE_WORDS = 1 << 16  #: of a matrix's mask at a time: two streams of it stay in a core's cache
 
 
+def tiles(outer: int, inner: int) -> Iterator[tuple[int, int]]:
+    """(first row, one behind the last) of the tiles of a matrix [outer, inner]; each begins at an even word."""
+    step = max(4, TILE_WORDS // inner // 4 * 4)
+    return ((start, min(start + step, outer)) for start in range(0, outer, step))
+
+
 class SeedStream:
     """The masks that one model seed gives."""
 
     def __init__(self, seed: bytes, spec: ModelSpec) -> None:
+        self._seed, self._spec = seed, spec
         self._stream = Stream(seed)
         self._index = {name: i for i, name in enumerate(spec.tensors())}
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a model's seed is secret and is never pickled")
+
+    def again(self) -> "SeedStream":
+        """The same masks by a cipher of its own: threads that share one wait for each other."""
+        return SeedStream(self._seed, self._spec)
 
     def fill(self, weight: str, out: Ring, start: int = 0) -> None:
         """The mask words of a tensor (row-major) from word `start` (even) on."""
@@ -45,21 +62,19 @@ class ModelMasks:
     def matmul(self, x: Ring, weight: str) -> Ring:
         """``x @ Λ_W.T`` for x [rows, in], the mask drawn tile by tile."""
         outer, inner = self.spec.tensors()[weight]
-        step = max(4, TILE_WORDS // inner // 4 * 4)
         out = np.empty((x.shape[0], outer), np.int64)
         x = np.ascontiguousarray(x)
-        if self._tiles[0].size < step * inner:
-            self._tiles = np.empty((2, step * inner), np.int64)
-        one, two = self._tiles
-        for start in range(0, outer, step):
-            count = min(step, outer - start)
-            a, b = one[: count * inner], two[: count * inner]
+        for start, stop in tiles(outer, inner):
+            words = (stop - start) * inner
+            if self._tiles[0].size < words:
+                self._tiles = np.empty((2, words), np.int64)
+            a, b = self._tiles[0, :words], self._tiles[1, :words]
             self._one.fill(weight, a, start * inner)
             self._two.fill(weight, b, start * inner)
             add_into(a, b, a)
-            part = np.zeros((x.shape[0], count), np.int64)
-            multiply_into(x, a.reshape(count, inner), part)
-            out[:, start : start + count] = part
+            part = np.zeros((x.shape[0], stop - start), np.int64)
+            multiply_into(x, a.reshape(-1, inner), part)
+            out[:, start:stop] = part
         return out
 
     def embedding_row(self, token: int) -> Ring:

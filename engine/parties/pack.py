@@ -6,19 +6,23 @@ from typing import NoReturn
 import numpy as np
 
 from engine.models.config import ModelSpec
-from engine.parties.masks import SeedStream
+from engine.parties.masks import SeedStream, tiles
 from engine.ring.fixed import Ring
+from engine.ring.linear import multiply_into
 from engine.wire import Secret
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class NodePack(Secret):
-    """`masked`: m_W of each tensor (memory-mapped, the same at both nodes); `online`: A_i = m_W - λ_W1, or -λ_W2."""
+    """`masked`: m_W of each tensor (memory-mapped, the same at both nodes).
+
+    `stored`: A_i = m_W - λ_W1, or -λ_W2, of each tensor but the embedding; empty where A_i is drawn while multiplying.
+    """
 
     role: int
     spec: ModelSpec
     masked: dict[str, Ring]
-    online: dict[str, Ring]
+    stored: dict[str, Ring]
     tables: dict[str, Ring]
     prefixes: list[tuple[Ring, Ring]]  #: m of the public prefix's (keys, values), a layer
     seeds: SeedStream
@@ -35,6 +39,47 @@ class NodePack(Secret):
         raise TypeError("a pack is secret and is never pickled")
 
 
+class OnlineHalves(Secret):
+    """x·A_i for one session: from what the pack stores, or with A_i drawn tile by tile.
+
+    A tile stays in the core's cache, is drawn once for all rows and is kept, so that no memory is asked for. Not
+    thread-safe: only the session's stepping thread multiplies.
+    """
+
+    __slots__ = ("_pack", "_seeds", "_tile")
+
+    def __init__(self, pack: NodePack) -> None:
+        self._pack, self._seeds = pack, pack.seeds.again()
+        self._tile = np.empty(0, np.int64)
+
+    def multiply(self, weight: str, x: Ring, out: Ring) -> None:
+        """``out += x @ A_i.T`` for x [rows, in], A_i [out, in], out [rows, out]; all C-contiguous."""
+        stored = self._pack.stored.get(weight)
+        if stored is not None:
+            multiply_into(x, stored, out)
+            return
+        masked, first = self._pack.masked[weight], self._pack.role == 1
+        if first and x.shape[0] == 1:  # x·m_W - x·λ: two passes over one row cost less than a difference of matrices
+            multiply_into(x, masked, out)
+        self._drawn(weight, x, out, masked if first and x.shape[0] > 1 else None)
+
+    def _drawn(self, weight: str, x: Ring, out: Ring, masked: Ring | None) -> None:
+        """``out -= x @ λ_Wi.T``, or with `masked`: ``out += x @ (masked - λ_Wi).T``."""
+        outer, inner = self._pack.spec.tensors()[weight]
+        factor = x if masked is not None else -x
+        for start, stop in tiles(outer, inner):
+            words = (stop - start) * inner
+            if self._tile.size < words:
+                self._tile = np.empty(words, np.int64)
+            tile = self._tile[:words].reshape(-1, inner)
+            self._seeds.fill(weight, tile, start * inner)
+            if masked is not None:
+                np.subtract(masked[start:stop], tile, out=tile)
+            part = np.zeros((x.shape[0], stop - start), np.int64)
+            multiply_into(factor, tile, part)
+            out[:, start:stop] += part
+
+
 def node_pack(
     role: int,
     spec: ModelSpec,
@@ -43,18 +88,16 @@ def node_pack(
     prefixes: list[tuple[Ring, Ring]],
     tables: dict[str, Ring],
     digests: tuple[str, str],
+    *,
+    stored: bool = True,
 ) -> NodePack:
-    """Make the online halves: m_W - λ_W1 at the first evaluator, -λ_W2 at the second (not of the embedding table)."""
+    """A pack; with `stored`, the online halves are made: m_W - λ_W1 at the first evaluator, -λ_W2 at the second."""
     stream = SeedStream(seed, spec)
-    online: dict[str, Ring] = {}
-    for name, shape in spec.tensors().items():
-        if name == "embed":
-            continue
-        half = np.empty(shape, np.int64)
-        stream.fill(name, half)
-        if role == 1:
-            np.subtract(masked[name], half, out=half)
-        else:
-            np.negative(half, out=half)
-        online[name] = half
-    return NodePack(role, spec, masked, online, tables, prefixes, stream, *digests)
+    halves = {name: _half(role, stream, name, words) for name, words in masked.items() if stored and name != "embed"}
+    return NodePack(role, spec, masked, halves, tables, prefixes, stream, *digests)
+
+
+def _half(role: int, stream: SeedStream, name: str, masked: Ring) -> Ring:
+    half = np.empty(masked.shape, np.int64)
+    stream.fill(name, half)
+    return np.subtract(masked, half, out=half) if role == 1 else np.negative(half, out=half)

@@ -26,6 +26,7 @@ from engine.errors import ModelError
 from engine.models.config import ModelSpec
 from engine.models.planning import table_columns
 from engine.parties.pack import NodePack, node_pack
+from engine.parties.room import Halves, available_memory, has_room
 from engine.provision.masking import SEED_BYTES
 from engine.ring.fixed import Ring
 from engine.wire import Secret
@@ -164,8 +165,10 @@ def masked_words(spec: ModelSpec) -> int:
     return at + int(np.prod(shape))
 
 
-def load_node_pack(directory: Path, progress: Progress | None = None) -> NodePack:
+def load_node_pack(directory: Path, progress: Progress | None = None, halves: Halves = Halves.AUTO) -> NodePack:
     """Verify and load a node's pack; masked.bin is memory-mapped. ``progress(bytes verified, of)``.
+
+    `halves`: whether A_i are stored or drawn (``engine.parties.room``).
 
     Raises:
         ModelError: something is missing, damaged or of another version.
@@ -182,7 +185,17 @@ def load_node_pack(directory: Path, progress: Progress | None = None) -> NodePac
     arrays = {name: np.asarray(words[at : at + int(np.prod(shape))]).reshape(shape) for name, shape, at in layout(spec)}
     prefixes = [(arrays[f"prefix.{i}.0"], arrays[f"prefix.{i}.1"]) for i in range(spec.layers)]
     masked = {name: arrays[name] for name in spec.tensors()}
-    return node_pack(manifest.role, spec, seed, masked, prefixes, _tables(directory, spec), (digest, manifest.model))
+    digests = (digest, manifest.model)
+    stored = _stored(halves, spec)
+    return node_pack(manifest.role, spec, seed, masked, prefixes, _tables(directory, spec), digests, stored=stored)
+
+
+def _stored(halves: Halves, spec: ModelSpec) -> bool:
+    """Whether the online halves are made now: as is asked for, or as there is room."""
+    if halves is not Halves.AUTO:
+        return halves is Halves.STORED
+    words = masked_words(spec)
+    return has_room(WORD * words, WORD * (words - spec.vocab * spec.d_model), available_memory())
 
 
 def _tables(directory: Path, spec: ModelSpec) -> dict[str, Ring]:

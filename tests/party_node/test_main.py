@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from engine.errors import InputError, LinkError, ModelError, TrineError
 from engine.link import make_identity
+from engine.parties.room import Halves
 from party_node.main import address, listening
 from party_node.start import Options, make_server
 from tests.models.shared_small import SharedSmall
@@ -86,6 +88,7 @@ def run(options: Options, **changes: Any) -> subprocess.CompletedProcess[str]:
         "--peer-cert": wanted.peer_cert,
         "--client-cert": wanted.client_certs[0],
         "--listen": "127.0.0.1:0",
+        "--weights": wanted.weights,
     }
     given = [str(word) for option in words.items() for word in option]
     program = [sys.executable, "-m", "party_node.main", *given, "--exit-with-stdin"]
@@ -101,6 +104,20 @@ def test_a_refusal_is_one_line_and_an_exit_code(options: Options, code: int, cha
     assert ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("wanted", [Halves.STORED, Halves.DRAWN])
+def test_the_log_says_how_the_halves_of_products_are_had(options: Options, wanted: Halves) -> None:
+    ended = run(options, weights=wanted)
+    entries = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [entry["weights"] for entry in entries if entry["event"] == "loaded"] == [wanted]
+    assert ended.returncode == 0
+
+
+def test_an_unknown_way_to_have_the_weights_is_refused(options: Options) -> None:
+    ended = run(options, weights="lost")
+    assert ended.returncode == 2
+    assert "lost" in ended.stderr
 
 
 def test_it_says_where_it_listens_and_ends_with_its_stdin(options: Options) -> None:

@@ -129,9 +129,9 @@ class EvaluatorView:
         one, two = self.context.shares[weight]
         return self.context.matrices[weight] + one + two
 
-    def online(self, weight: str) -> Ring:
-        """A_i."""
-        return self._halves(self.masked(weight), self.context.shares[weight][self.role - 1])[0]
+    def multiply(self, weight: str, x: Ring, out: Ring) -> None:
+        """out += x @ A_i.T"""
+        out += x @ self._halves(self.masked(weight), self.context.shares[weight][self.role - 1])[0].T
 
 
 @dataclass

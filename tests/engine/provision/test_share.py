@@ -11,6 +11,7 @@ from engine.errors import ModelError
 from engine.models.config import ModelSpec
 from engine.parties.masks import SeedStream
 from engine.parties.plain import Plain
+from engine.parties.room import RESERVE, Halves
 from engine.parties.trio import Trio
 from engine.provision.checkpoint import open_checkpoint
 from engine.provision.fold import program_tensor
@@ -82,6 +83,16 @@ def test_three_parties_on_the_packs_answer_as_the_plaintext_does(source: Path, s
     tokens = [9, 200, 31, 77]
     got, want = parties.step(tokens, answers=4), plain.run(tokens)
     assert np.sqrt(((got - want) ** 2).mean()) < 0.005 * want.std()
+
+
+@pytest.mark.parametrize(("available", "stored"), [(RESERVE, False), (2 * RESERVE, True), (None, True)])
+def test_a_pack_is_loaded_as_there_is_memory(
+    shared: Path, available: int | None, stored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.provision.pack.available_memory", lambda: available)
+    assert bool(load_node_pack(shared / "node1").stored) is stored
+    for asked in (Halves.STORED, Halves.DRAWN):
+        assert bool(load_node_pack(shared / "node2", halves=asked).stored) is (asked is Halves.STORED)
 
 
 def test_secrets_are_readable_by_their_owner_only(shared: Path) -> None:
