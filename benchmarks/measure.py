@@ -19,8 +19,7 @@ def measure(work: Work, models: Path, *, quick: bool = False) -> dict[str, Any]:
     """Figures of a row; the shape's model is made in `models` if it is not there."""
     prefix = max(work.past, CHECKED_PREFIX)
     model = models / f"{work.shape}-{prefix}"
-    if not model.exists():
-        make_model(work.shape, prefix, model)
+    made = {} if model.exists() else make_model(work.shape, prefix, model)
     with tempfile.TemporaryDirectory(prefix="trine-bench-") as place:
         checked: dict[str, Any] = {}
         # The clear's figures are behind the whole prefix, whatever part of it the row uses.
@@ -31,7 +30,7 @@ def measure(work: Work, models: Path, *, quick: bool = False) -> dict[str, Any]:
         with parties(work, model, Path(place)) as driver:
             row = _figures(work, driver.do, quick=quick)
             checked = checked or driver.do("check")
-    return {"work": asdict(work), "title": work.title, "check": checked} | row
+    return {"work": asdict(work), "title": work.title, "made": made, "check": checked} | row
 
 
 def _figures(work: Work, do: Any, *, quick: bool) -> dict[str, Any]:

@@ -6,11 +6,13 @@ went first into its message; waiting for it likewise.
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from engine.gates.online import Codec, Evaluation, Gate
@@ -21,7 +23,26 @@ from engine.ring.fixed import Ring
 from engine.wire import Extent, Opening, Rows
 
 PROGRAM = "(between gates)"
+_ROLLUP = Path("/proc/self/smaps_rollup")
 _CODEC_BITS = {Codec.WORDS: 64, Codec.LOW40: 40, Codec.XOR10: 10, Codec.XOR16: 16}
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had, pages that it shares with others among them."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def memory_mb() -> dict[str, float]:
+    """This process's memory: `own` pages now, and `most`, its peak with its part of the shared pages; empty but on Linux.
+
+    A page that two processes map counts as half a page at each (PSS): the sum of the parties' `most` is what they take
+    together if all have their peaks at once.
+    """
+    if not _ROLLUP.exists():
+        return {}
+    kilobytes = dict(re.findall(r"^(\w+): +(\d+) kB$", _ROLLUP.read_text("ascii"), re.MULTILINE))
+    shared = int(kilobytes["Rss"]) - int(kilobytes["Pss"])
+    return {"own": int(kilobytes["Anonymous"]) / 1024, "most": peak_mb() - shared / 1024}
 
 
 @dataclass(slots=True)
@@ -55,8 +76,7 @@ class Meter:
         own: dict[str, Any] = {name: dict(values) for name, values in counted.items()}
         own["cpu"] = time.process_time() - self._cpu
         own["wall"] = time.monotonic() - self._wall
-        own["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return own
+        return own | {"peak_mb": peak_mb(), "memory_mb": memory_mb()}
 
     def dealt(self, plans: dict[int, Plan], rows: Rows) -> dict[str, int]:
         """Dealt bytes by gate, from the plans of the sections (the gates' names must have been seen)."""

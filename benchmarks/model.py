@@ -1,11 +1,14 @@
 """A shape's shared model on disk, as three processes read it: metadata, masked words, seeds, and an answer to check against.
 
-``python -m benchmarks.model SHAPE PREFIX DIRECTORY`` makes it in a process of its own, which frees the weights when it ends.
+``python -m benchmarks.model SHAPE PREFIX DIRECTORY`` makes it in a process of its own, tensor by tensor, and prints the seconds
+and the peak of memory that this took.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from benchmarks.meter import peak_mb
 from benchmarks.shapes import SHAPES, Shape, specification, weights
 from engine.gates.online import Clear
 from engine.gates.rotary import Rotary
@@ -48,7 +52,7 @@ def make(shape: Shape, prefix: int, directory: Path) -> None:
     (directory / "seeds").write_bytes(seeds[0] + seeds[1])
     with (directory / "masked.bin").open("wb") as file:
         for _, words in masked_words(spec, tensor, seeds):
-            file.write(words.tobytes())
+            words.tofile(file)
     save_file(tables(spec), directory / "tables.safetensors")
     source = np.random.Generator(np.random.PCG64(7))
     tokens = source.integers(0, spec.vocab, CHECKED_ROWS)
@@ -88,16 +92,19 @@ def read_expected(directory: Path) -> Expected:
     return Expected(held["tokens"].tolist(), held["residual"], held["outputs"])
 
 
-def load_pack(directory: Path, role: int) -> NodePack:
-    """A node's pack; the masked words are mapped from the one file that both nodes read."""
+def load_pack(directory: Path, role: int, *, stored: bool) -> NodePack:
+    """A node's pack, its halves of the products stored or drawn; the masked words are mapped from the one file of both."""
     spec = read_spec(directory)
     words = np.memmap(directory / "masked.bin", np.int64, "r")
     arrays = {name: np.asarray(words[at : at + int(np.prod(shape))]).reshape(shape) for name, shape, at in layout(spec)}
     prefixes = [(arrays[f"prefix.{i}.0"], arrays[f"prefix.{i}.1"]) for i in range(spec.layers)]
     masked = {name: arrays[name] for name in spec.tensors()}
     held = load_file(directory / "tables.safetensors")
-    return node_pack(role, spec, read_seeds(directory)[role - 1], masked, prefixes, held, (_NONE, _NONE))
+    seed = read_seeds(directory)[role - 1]
+    return node_pack(role, spec, seed, masked, prefixes, held, (_NONE, _NONE), stored=stored)
 
 
 if __name__ == "__main__":
+    started = time.monotonic()
     make(SHAPES[sys.argv[1]], int(sys.argv[2]), Path(sys.argv[3]))
+    print(json.dumps({"seconds": time.monotonic() - started, "peak_mb": peak_mb()}))

@@ -36,7 +36,7 @@ class Node:
         self.role: int = config["role"]
         self._layer: bool = config["layer"]
         self._config, self._meter = config, meter
-        pack = load_pack(Path(config["model"]), self.role)
+        pack = load_pack(Path(config["model"]), self.role, stored=not config["drawn"])
         kind = LayerEvaluator if self._layer else Evaluator
         self.evaluator = kind(pack, bytes.fromhex(config["key"]), prefix=config["past"], context=config["context"])
         self.sections = [SECTION] if self._layer else list(range(self.evaluator.sections))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,11 +33,21 @@ class Driver:
         return answer
 
 
-def make_model(name: str, prefix: int, directory: Path) -> None:
-    """Write the shape's model into a new directory."""
+def make_model(name: str, prefix: int, directory: Path) -> dict[str, float]:
+    """Write the shape's model into a new directory; returns the seconds and the peak of memory that making it took.
+
+    Raises:
+        SystemExit: the disk has no room for it.
+    """
+    needed, free = SHAPES[name].stored_bytes, shutil.disk_usage(directory.parent).free
+    if needed > free // 10 * 9:
+        raise SystemExit(f"{name} needs {needed / 1e9:.1f} GB in {directory.parent}, {free / 1e9:.1f} are free: set TMPDIR")
     directory.mkdir()
     command = [sys.executable, "-m", "benchmarks.model", name, str(prefix), str(directory)]
-    subprocess.run(command, check=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "2"})
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+    made = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    figures: dict[str, float] = json.loads(made.stdout)
+    return figures
 
 
 @contextmanager
@@ -65,7 +76,8 @@ def _configure(work: Work, model: Path, directory: Path) -> list[Path]:
         if not (directory / name).exists():
             make_identity(name).save(directory / name)
     certificate = {name: str(directory / name / "certificate.pem") for name in ("desktop", "node1", "node2")}
-    shared = {"model": str(model), "layer": SHAPES[work.shape].layer, "past": work.past, "context": CONTEXT}
+    shape = SHAPES[work.shape]
+    shared = {"model": str(model), "layer": shape.layer, "drawn": shape.drawn, "past": work.past, "context": CONTEXT}
     written = []
     for role in (1, 2):
         own = {"role": role, "key": keys[role - 1], "identity": str(directory / f"node{role}")}

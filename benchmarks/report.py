@@ -60,6 +60,7 @@ def line(row: dict[str, Any], roofline: dict[str, float]) -> str:
         f"{material / MEGA:.2f}",
         f"{nodes[0]['links']['to_peer'] / counted / MEGA:.2f}",
         " / ".join(f"{peak:.0f}" for peak in peaks),
+        f"{in_all_mb(row):.0f}",
         f"{row['check']['error']:.3f} / {row['check']['deviation']:.2f}",
     ]
     return f"| {' | '.join([*cells, *_ratios(row)])} |"
@@ -70,6 +71,12 @@ def cpu(row: dict[str, Any]) -> float:
     figures = row["all_in"]
     total = figures["desktop"]["cpu"] + sum(node["cpu"] for node in figures["nodes"])
     return float(total / figures["rows"] * row["work"]["rows"])
+
+
+def in_all_mb(row: dict[str, Any]) -> float:
+    """Memory of the three parties together, were all at their peaks at once; what two of them map is counted once."""
+    parties = [row["all_in"]["desktop"], *row["all_in"]["nodes"]]
+    return float(sum(party["memory_mb"].get("most", 0.0) for party in parties))
 
 
 def _ratios(row: dict[str, Any]) -> list[str]:
@@ -92,6 +99,7 @@ HEAD = (
     "MB dealt a token",
     "MB a token node to node, each way",
     "peak MB D / E1 / E2",
+    "MB in all",
     "largest error / std",
     "SPU s (better setting)",
     "ratio online",
@@ -120,6 +128,8 @@ def details(row: dict[str, Any]) -> list[str]:
     """All runs, what every party did, and gate by gate."""
     tokens = row["work"]["rows"]
     out = []
+    if made := row["made"]:
+        out += [f"Its model was made in {made['seconds']:.0f} s with at most {made['peak_mb']:.0f} MB.", ""]
     for which in ("online", "all_in"):
         figures = row[which]
         runs = " ".join(f"{value:.4g}" for value in figures["seconds"])
@@ -127,6 +137,8 @@ def details(row: dict[str, Any]) -> list[str]:
         for name, node in zip(("E1", "E2"), figures["nodes"], strict=True):
             out.append(f"- {name}, a token: {_node(node, figures['rows'])}")
         desktop = figures["desktop"]
+        held = [party["memory_mb"].get("own", 0.0) for party in (desktop, *figures["nodes"])]
+        out.append(f"- memory of their own, D / E1 / E2: {' / '.join(f'{own:.0f}' for own in held)} MB")
         took = [f"{desktop[kind] / figures['rows']:.4g}" for kind in ("cpu", "dealing")]
         out.append(f"- D, a token: {took[0]} s of processor, dealing {took[1]}")
         out.append("")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.models.config import ModelSpec
 from engine.provision.calibrate import calibrated, observe, provisional, weight_bits
@@ -14,6 +15,8 @@ from engine.ring.fixed import Real
 
 CONTEXT = 512
 """Capacity of the caches: a decode row grows from its context while it is measured."""
+KEPT_BYTES = 2 << 30
+"""Of float32 weights; what is beyond is made again each time, as every pass reads all tensors in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Shape:
     vocab: int
     layer: bool = False
     peer: str = ""  #: its name in spu_llama.py
+    drawn: bool = False  #: whether the nodes draw their halves of the products, which would not fit
 
     @property
     def matrix_words(self) -> int:
@@ -37,6 +41,11 @@ class Shape:
         kv = self.kv_heads * head_dim
         layer = self.d_model * (2 * self.d_model + 2 * kv + 3 * self.d_ffn)
         return self.layers * layer + (0 if self.layer else self.vocab * self.d_model)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the masked words on disk, but for the public prefix's."""
+        return 8 * (self.matrix_words + (2 if self.layer else 1) * self.vocab * self.d_model)
 
 
 SHAPES = {
@@ -47,7 +56,7 @@ SHAPES = {
     "smollm2-layer": Shape("SmolLM2-135M, one layer", 576, 1536, 1, 9, 3, 64, layer=True, peer="smol1"),
     "smollm2": Shape("SmolLM2-135M whole", 576, 1536, 30, 9, 3, 49152, peer="smol"),
     "tinyllama-layer": Shape("TinyLlama-1.1B, one layer", 2048, 5632, 1, 32, 4, 64, layer=True, peer="tl1"),
-    "tinyllama": Shape("TinyLlama-1.1B whole", 2048, 5632, 22, 32, 4, 32000),
+    "tinyllama": Shape("TinyLlama-1.1B whole", 2048, 5632, 22, 32, 4, 32000, drawn=True),
     "llama7b-layer": Shape("LLaMA-7B, one layer", 4096, 11008, 1, 32, 32, 64, layer=True, peer="l7b1"),
 }
 
@@ -96,6 +105,7 @@ LOCAL = (
     Work("smollm2", 100, 1),
     Work("smollm2", 1, 16),
     Work("smollm2", 1, 128),
+    Work("tinyllama", 1, 16),
 )
 _GIGABIT = 1000.0
 WIDE = (
@@ -107,20 +117,28 @@ WIDE = (
 
 
 def weights(shape: Shape) -> Callable[[str], Real]:
-    """Random program tensors by name, [out, in]: unit residual, products of about unit rms. Kept as float32."""
-    made: dict[str, np.ndarray] = {}
+    """Random program tensors by name, [out, in]: unit residual, products of about unit rms. `KEPT_BYTES` are kept."""
+    kept: dict[str, NDArray[np.float32]] = {}
     sizes = _bare(shape, 1).tensors()
 
     def tensor(name: str) -> Real:
-        if name not in made:
-            source = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-            out, inner = sizes[name]
-            made[name] = source.standard_normal((out, inner), np.float32)
-            if name != "embed":
-                made[name] /= np.float32(np.sqrt(inner))
-        return made[name].astype(np.float64)
+        values = kept.get(name)
+        if values is None:
+            values = _random(name, *sizes[name])
+            if sum(each.nbytes for each in kept.values()) + values.nbytes <= KEPT_BYTES:
+                kept[name] = values
+        return values.astype(np.float64)
 
     return tensor
+
+
+def _random(name: str, out: int, inner: int) -> NDArray[np.float32]:
+    """A tensor's values: the same whenever they are made."""
+    source = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+    values = source.standard_normal((out, inner), np.float32)
+    if name != "embed":
+        values /= np.float32(np.sqrt(inner))
+    return values
 
 
 def _bare(shape: Shape, prefix: int) -> ModelSpec:
