@@ -5,7 +5,7 @@ Rule 2. `tokens` is what the nodes hold, the public prefix included; it grows wh
         when a step was stopped.
 Rule 3. A step is one pass: it uses rows of one block, so prompts of any length fit any queue.
 Rule 4. A step whose wrap alarm rose is computed again, in fresh rows.
-Rule 5. Drafts are tokens as others are until `settle` says how many were right; the rest is rewound, whoever drafted.
+Rule 5. Drafts are tokens as others are until `settle` says how many were right and rewinds the rest.
 """
 
 from __future__ import annotations
