@@ -15,6 +15,7 @@ from threading import Event as Flag
 
 from app.conversation import Conversation, StepProgress
 from engine.errors import InputError, SessionStopped, TrineError
+from engine.generate.draft import check_drafts
 from engine.generate.sampling import Chooser, make_chooser
 from engine.generate.tokenizer import ChatTokenizer, Turn
 
@@ -51,6 +52,8 @@ class Settings:
     """Replaces the model's own system prompt."""
     stop: tuple[str, ...] = ()
     """An answer ends before any of these."""
+    drafts: int = 0
+    """Tokens that a step may guess from the text itself; the nodes then see how many were guessed, and how many rightly."""
 
     def chooser(self) -> Chooser:
         """A fresh chooser for one answer.
@@ -60,6 +63,7 @@ class Settings:
         """
         if self.max_tokens < 1:
             raise InputError(f"max-tokens is {self.max_tokens}; it must be at least 1")
+        check_drafts(self.drafts)
         return make_chooser(self.temperature, self.top_k, self.top_p, self.repetition_penalty, self.seed)
 
 
@@ -256,7 +260,7 @@ class Chat:
         emit(Started(len(context), self.context))
         reason: Reason | None = None
         try:
-            reason = self._stream(conversation, context, choose, limit, answer)
+            reason = self._stream(conversation, context, choose, limit, settings.drafts, answer)
         except SessionStopped:
             reason = Reason.STOPPED
         finally:
@@ -266,7 +270,7 @@ class Chat:
         return Done(reason, answer.speed(len(context)))
 
     def _stream(
-        self, conversation: Conversation, context: Sequence[int], choose: Chooser, limit: int, answer: _Answer
+        self, conversation: Conversation, context: Sequence[int], choose: Chooser, limit: int, drafts: int, answer: _Answer
     ) -> Reason | None:
         """Why the tokens ended; None if there was no room for more."""
         if self._stopping.is_set():
@@ -277,6 +281,7 @@ class Chat:
             choose=choose,
             stop_tokens=self._tokenizer.stop_ids,
             on_progress=partial(self._progress, conversation, answer),
+            drafts=drafts,
         )
         with closing(tokens):
             for token in tokens:

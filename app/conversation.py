@@ -52,8 +52,12 @@ class Conversation(Protocol):
         choose: Chooser,
         stop_tokens: Container[int],
         on_progress: Callable[[StepProgress], None],
+        drafts: int,
     ) -> Generator[int, None, None]:
-        """Tokens after `context`; whatever the nodes hold of it already is not computed again."""
+        """Tokens after `context`; whatever the nodes hold of it already is not computed again.
+
+        A step verifies up to `drafts` tokens that the text itself suggests.
+        """
 
     @property
     def status(self) -> Status:

@@ -35,6 +35,8 @@ def as_object(chat: Chat, done: Done, cold_start_seconds: float) -> dict[str, ob
             "bytes_per_token": made.bytes_per_token(),
             "redone_steps": made.redone,
             "dealt_tokens": made.dealt_rows,
+            "drafted": made.drafted,
+            "accepted": made.accepted,
         }
     return figures
 
@@ -48,8 +50,11 @@ def as_lines(chat: Chat, done: Done, cold_start_seconds: float) -> list[str]:
     ]
     if chat.conversation is not None:
         made = chat.conversation.statistics
-        lines.append(f"rounds {_rounds(made.decode)} a token, {_rounds(made.prefill)} a pass of the prompt")
+        step = "step" if made.drafted else "token"
+        lines.append(f"rounds {_rounds(made.decode)} a {step}, {_rounds(made.prefill)} a pass of the prompt")
         lines.append(f"bytes a token {_bytes(made.bytes_per_token())}")
+        if made.drafted:
+            lines.append(f"drafted {made.drafted} tokens, {made.accepted} of them accepted")
         if made.redone:
             lines.append(f"redone {made.redone} steps after a wrap")
     lines.append(f"cold start {cold_start_seconds:.1f} s")

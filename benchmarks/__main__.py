@@ -1,7 +1,7 @@
 """``python -m benchmarks [--peer spu] [--quick] [--out DIRECTORY] [NAME …]``: measures the rows and writes the table.
 
 NAME: a shape's name, SHAPE:ROWS@PAST for one row (smollm2-layer:1@16), "local" or "wide" (rows through relays); without
-names, all rows.
+names, all rows. "drafts" alone measures answers of the demo model with and without drafts (benchmarks/drafts.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import roofline
+from benchmarks import drafts, roofline
 from benchmarks.measure import measure
 from benchmarks.parties import ONE_THREAD
 from benchmarks.peer import Peer
@@ -46,6 +46,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
+    if options.names == ["drafts"]:
+        for row in drafts.measure():
+            print(drafts.line(row), flush=True)
+        return
     rows = chosen(options.names)
     peer = Peer() if options.peer else None
     options.out.mkdir(parents=True, exist_ok=True)

@@ -2,23 +2,25 @@
 
 Rule 1. What the nodes hold of a context already is not computed again: they are rewound to the common prefix.
 Rule 2. A sampled token is fixed before the first byte of its step leaves.
-Rule 3. After a failure the next `generate` opens a new session: fresh keys, the context computed anew.
+Rule 3. A draft that was rejected is rewound before any token of its step is given out; a step's tokens are fixed together.
+Rule 4. After a failure the next `generate` opens a new session: fresh keys, the context computed anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Self
 
 from app.local_party.endpoints import Endpoints
-from app.local_party.figures import Progress, Statistics
+from app.local_party.figures import Statistics
 from app.local_party.session import Report, Session, open_session
 from engine.errors import InputError, ProtocolError, SessionStopped
+from engine.generate.draft import accepted, check_drafts, choose_along, look_up
 from engine.generate.sampling import Chooser
 from engine.provision.pack import ClientModel
-from engine.ring.fixed import Real
 
 QUEUE_BYTES = 1_000_000_000
 """Dealt material that waits at the second node: about 130 tokens of the 135M model."""
@@ -32,6 +34,17 @@ class Status:
     """"connected", "lost", or "connecting" while there is no link."""
     prepared_rows: int = 0
     """Tokens that the nodes are prepared for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What `generate` was asked for."""
+
+    max_tokens: int
+    choose: Chooser
+    stop_tokens: Container[int]
+    report: Report
+    drafts: int
 
 
 class Conversation:
@@ -93,21 +106,26 @@ class Conversation:
         choose: Chooser,
         stop_tokens: Container[int] = (),
         on_progress: Report = lambda progress: None,
+        drafts: int = 0,
     ) -> Generator[int, None, None]:
         """Tokens behind `context` (the whole conversation, its public prefix included), as they are computed.
 
         Ends after `max_tokens`, after a token of `stop_tokens` (which is yielded), or where the context is full.
         `choose(logits, context so far)` picks each token; `on_progress` is called in the caller's thread.
 
+        With `drafts` a step also verifies up to so many tokens that the conversation's own text suggests. The tokens are the
+        same, and the nodes see how many were drafted and accepted.
+
         Raises:
-            InputError: an empty context, an unknown token, or too many, before anything is sent.
+            InputError: an empty context, an unknown token, or too many, or too many drafts, before anything is sent.
             LinkError, ProtocolError: a node failed; it is named.
             SessionStopped: `stop` was called.
         """
+        check_drafts(drafts)
         tokens = [int(token) for token in context]
         prefix = self._prefix_of(tokens)
         self._stopping.clear()
-        return self._generate(tokens, prefix, max_tokens, choose, stop_tokens, on_progress)
+        return self._generate(tokens, prefix, _Asked(max_tokens, choose, stop_tokens, on_progress, drafts))
 
     def stop(self) -> None:
         """End the running `generate` with SessionStopped; both nodes stop computing. From any thread."""
@@ -127,41 +145,37 @@ class Conversation:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _generate(
-        self,
-        tokens: list[int],
-        prefix: int,
-        max_tokens: int,
-        choose: Chooser,
-        stop_tokens: Container[int],
-        report: Callable[[Progress], None],
-    ) -> Generator[int, None, None]:
+    def _generate(self, tokens: list[int], prefix: int, asked: _Asked) -> Generator[int, None, None]:
         session = self._connect(prefix)
         session.begin_answer()
         if self._stopping.is_set():
             raise SessionStopped
-        for made in range(max_tokens):
-            if len(tokens) > self._context:
-                return
-            logits = self._logits(session, tokens, report, decoding=made > 0)
-            token = choose(logits, tokens)
-            tokens.append(token)
-            yield token
-            if token in stop_tokens:
-                return
+        made = 0
+        while made < asked.max_tokens and len(tokens) <= self._context:
+            room = min(asked.max_tokens - made - 1, self._context - len(tokens), asked.drafts)
+            drafts = look_up(tokens, room) if made and room else []
+            for index, token in enumerate(self._step(session, tokens, drafts, asked, decoding=made > 0)):
+                if index and self._stopping.is_set():
+                    raise SessionStopped
+                made += 1
+                tokens.append(token)
+                yield token
+                if token in asked.stop_tokens:
+                    return
 
-    def _logits(self, session: Session, tokens: Sequence[int], report: Report, *, decoding: bool) -> Real:
-        """The logits behind `tokens`; anything but a stop that goes wrong meanwhile is the session's end."""
-        try:
+    def _step(self, session: Session, tokens: list[int], drafts: list[int], asked: _Asked, *, decoding: bool) -> list[int]:
+        """The tokens behind `tokens` that one step makes."""
+        with _ending(session):
             same = _common(tokens, session.tokens)
             if same < len(session.tokens):
                 session.rewind(same)
-            return session.advance(tokens[same:], report, decoding=decoding)
-        except SessionStopped:
-            raise
-        except BaseException as error:
-            session.close(error if isinstance(error, ProtocolError) else None)
-            raise
+            logits = session.advance(tokens[same:], asked.report, drafts=drafts, decoding=decoding)
+        drafts = drafts[: len(logits) - 1]  # the others found no rows
+        chosen = choose_along(logits, drafts, tokens, asked.choose, asked.stop_tokens)
+        if drafts:
+            with _ending(session):
+                session.settle(len(drafts), accepted(drafts, chosen), len(chosen))
+        return chosen
 
     def _connect(self, prefix: int) -> Session:
         """The session, a new one if there is none that stands and has this prefix."""
@@ -203,6 +217,18 @@ class Conversation:
         if len(tokens) < 2:
             raise InputError("there is nothing to answer: the prompt has no tokens")
         raise InputError("the conversation does not begin as this model's conversations do")
+
+
+@contextmanager
+def _ending(session: Session) -> Iterator[None]:
+    """Anything but a stop that goes wrong here is the session's end."""
+    try:
+        yield
+    except SessionStopped:
+        raise
+    except BaseException as error:
+        session.close(error if isinstance(error, ProtocolError) else None)
+        raise
 
 
 def _common(tokens: Sequence[int], held: Sequence[int]) -> int:

@@ -1,7 +1,7 @@
 """Dealing ahead of time: one thread, block after block, from the moment a session stands.
 
 Rule 1. The pace depends on the queue and on whether a step runs (which the nodes know), never on what is typed: block
-        sizes follow from how many blocks were dealt since the session began or was rewound.
+        sizes follow from how many blocks were dealt since the session began or was rewound, or lost a draft.
 Rule 2. A block is announced to both nodes in the order in which it was registered at the dealer; a rewind and a stop
         stand between two blocks (one lock), and empty the queue at all three.
 Rule 3. A whole block fits into the queue before it is begun.
@@ -24,6 +24,8 @@ from engine.wire import Rows
 
 FIRST_ROWS = 16
 """Of the first block: a short prompt need not wait for a long block."""
+REJECTED_ROWS = 4
+"""Of the first block behind a rejected draft: the answer waits for it. Each next one is twice as long, to `BLOCK_ROWS`."""
 BLOCK_ROWS = 32
 CUSHION = 16
 """Rows that are kept ready while a step runs; the rest of the queue is filled between steps."""
@@ -32,7 +34,7 @@ CUSHION = 16
 @dataclass(slots=True)
 class _Block:
     left: int
-    whole: bool = False  #: every section of it is dealt
+    dealt: float = 0.0  #: how much of its sections is dealt
 
 
 class Dealing:
@@ -43,7 +45,7 @@ class Dealing:
         self._dealer, self._links, self._inbox = dealer, links, inbox
         self._changed = Condition(RLock())  # held while blocks, rewinds and stops are put in order
         self._blocks: deque[_Block] = deque()
-        self._fresh, self._paused, self._closed = True, False, False
+        self._rows, self._paused, self._closed = FIRST_ROWS, False, False
         self._stepping = False
         self._thread = Thread(target=self._run, name="trine-dealing", daemon=True)
 
@@ -73,12 +75,15 @@ class Dealing:
             self._stepping = False
             self._changed.notify_all()
 
-    def rewind(self, position: int) -> None:
-        """Cut the context at all three parties."""
+    def rewind(self, position: int, first_rows: int = FIRST_ROWS) -> float:
+        """Cut the context at all three parties and deal a block of `first_rows`; returns how many rows are discarded."""
         with self._changed:
+            discarded = sum(block.left * block.dealt for block in self._blocks)
             self._forget(position)
+            self._rows = first_rows
             for link in self._links:
                 link.say(partial(link.session.send_rewind, position))
+            return discarded
 
     def stop(self) -> set[int]:
         """Pause, and send STOP to each node that has not answered yet; returns their roles."""
@@ -118,12 +123,12 @@ class Dealing:
             self._changed.wait_for(lambda: not self._stepping or self._over or self._paused or self._whole_rows() < CUSHION)
 
     def _whole_rows(self) -> int:
-        return sum(block.left for block in self._blocks if block.whole)
+        return sum(block.left for block in self._blocks if block.dealt == 1)
 
     def _forget(self, position: int) -> None:
         self._dealer.rewind(position)
         self._blocks.clear()
-        self._fresh, self._stepping = True, False
+        self._rows, self._stepping = FIRST_ROWS, False
         self._changed.notify_all()
 
     # The thread
@@ -153,7 +158,7 @@ class Dealing:
         if self._paused or self._closed:
             return 0
         dealer, session = self._dealer, self._links[1].session
-        rows = min(FIRST_ROWS if self._fresh else BLOCK_ROWS, dealer.context - dealer.dealt_position)
+        rows = min(self._rows, dealer.context - dealer.dealt_position)
         free = session.queue_bytes - session.queued_bytes
         while rows and self._bytes(rows) > free:
             rows = rows // 2 if not session.queued_bytes else 0  # a queue that never holds a block gets smaller ones
@@ -171,7 +176,7 @@ class Dealing:
             dealer = self._dealer
             first, position = dealer.next_row, dealer.dealt_position
             sections = dealer.deal(count)
-            self._fresh = False
+            self._rows = min(2 * self._rows, BLOCK_ROWS)
             block = _Block(count)
             self._blocks.append(block)
             for link in self._links:
@@ -181,7 +186,7 @@ class Dealing:
             self._give_way()
             second.say(partial(second.session.send_material, first, section, material), ahead=True)
             dealt += len(material)
+            block.dealt = (section + 1) / dealer.sections
             self._inbox.wake()
-        block.whole = True
         self.dealt_rows += count
         self.dealt_bytes += dealt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Steps of one kind: the prompt's (prefill), or those of one token each that follow (decode)."""
+    """Steps of one kind: the prompt's (prefill), or those that follow, of one token each and its drafts (decode)."""
 
     steps: int = 0
     tokens: int = 0
+    """Of the prompt, or of the answer: a draft counts once it is accepted, a step that is redone once."""
     rounds: int = 0
     seconds: float = 0.0
     peer_bytes: int = 0
@@ -40,6 +41,8 @@ class Phase:
     """Between the client and node 1, both ways."""
     second_bytes: int = 0
     """Between the client and node 2, both ways, without the dealt material, which came ahead of time."""
+    lost_rows: float = 0.0
+    """Dealt rows that gave no token: of rejected drafts and redone steps, and what was queued behind those."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -49,7 +52,7 @@ class Phase:
     def with_step(
         self, tokens: int, rounds: int, seconds: float, peer_bytes: int, first_bytes: int, second_bytes: int
     ) -> Phase:
-        """The phase with one step more."""
+        """The phase with one step more, whose rows gave `tokens`."""
         return Phase(
             self.steps + 1,
             self.tokens + tokens,
@@ -58,7 +61,12 @@ class Phase:
             self.peer_bytes + peer_bytes,
             self.first_bytes + first_bytes,
             self.second_bytes + second_bytes,
+            self.lost_rows,
         )
+
+    def with_rows(self, tokens: int, lost: float) -> Phase:
+        """The phase with more `tokens` of the last step, and rows that were `lost`."""
+        return replace(self, tokens=self.tokens + tokens, lost_rows=self.lost_rows + lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +85,16 @@ class Statistics:
     """Since the session began, whole blocks."""
     dealt_bytes: int = 0
     """Material of those rows, all of it to node 2."""
+    drafted: int = 0
+    """Drafts that were verified."""
+    accepted: int = 0
+    """Those of them that became tokens of the answer."""
 
     def bytes_per_token(self) -> dict[str, float]:
         """On each link ("D-E1", "D-E2", "E1-E2"), both ways, for one token of the answer; dealt material included."""
         phase = self.decode if self.decode.tokens else self.prefill
         tokens = max(phase.tokens, 1)
-        dealt = self.dealt_bytes / max(self.dealt_rows, 1)
+        dealt = self.dealt_bytes / max(self.dealt_rows, 1) * (1 + phase.lost_rows / tokens)
         return {
             "D-E1": phase.first_bytes / tokens,
             "D-E2": phase.second_bytes / tokens + dealt,

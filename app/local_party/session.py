@@ -5,6 +5,7 @@ Rule 2. `tokens` is what the nodes hold, the public prefix included; it grows wh
         when a step was stopped.
 Rule 3. A step is one pass: it uses rows of one block, so prompts of any length fit any queue.
 Rule 4. A step whose wrap alarm rose is computed again, in fresh rows.
+Rule 5. Drafts are tokens as others are until `settle` says how many were right and rewinds the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from contextlib import ExitStack
 from functools import cache, partial
 from threading import Event
 
-from app.local_party.dealing import Dealing
+import numpy as np
+
+from app.local_party.dealing import REJECTED_ROWS, Dealing
 from app.local_party.endpoints import Endpoints
 from app.local_party.figures import Phase, Progress, Statistics
 from app.local_party.inbox import Inbox
@@ -52,7 +55,7 @@ class Session:
         self.links = links
         self.dealing = Dealing(dealer, links, inbox)
         self._phases = {False: Phase(), True: Phase()}  # by whether it is decoding
-        self._redone = 0
+        self._redone = self._drafted = self._accepted = 0
         self._cold_start_seconds = 0.0
         self._dealer, self._inbox = dealer, inbox
         self._stopping = Event()
@@ -73,6 +76,8 @@ class Session:
             prepared_rows=self._dealer.queued_rows,
             dealt_rows=self.dealing.dealt_rows,
             dealt_bytes=self.dealing.dealt_bytes,
+            drafted=self._drafted,
+            accepted=self._accepted,
         )
 
     def start(self, cold_start_seconds: float) -> None:
@@ -83,7 +88,7 @@ class Session:
     def begin_answer(self) -> None:
         """Count anew, and forget an earlier stop."""
         self._phases = {False: Phase(), True: Phase()}
-        self._redone = 0
+        self._redone = self._drafted = self._accepted = 0
         self._stopping.clear()
 
     def stop(self) -> None:
@@ -96,30 +101,47 @@ class Session:
         self.dealing.rewind(position)
         del self.tokens[position:]
 
-    def advance(self, tokens: Sequence[int], report: Report, *, decoding: bool = False) -> Real:
-        """Compute `tokens` behind the context; the logits behind the last one, float64 [vocab].
+    def advance(self, tokens: Sequence[int], report: Report, *, drafts: Sequence[int] = (), decoding: bool = False) -> Real:
+        """Compute `tokens` behind the context, and behind them as many of `drafts` as rows are left in the last one's block.
+
+        Returns the logits behind the last token and behind each of those d drafts, float64 [1 + d, vocab]. The drafts are
+        held like tokens: call `settle` next.
 
         Raises SessionStopped after `stop`, LinkError and ProtocolError when it is over.
         """
+        wanted, total = [*tokens, *drafts], len(tokens)
         done = redone = 0
         while True:
-            count = self._await_rows(done, len(tokens), report)
+            count = self._await_rows(done, total, len(wanted), report)
             start, began = len(self.tokens), time.monotonic()
-            before = self._bytes()
-            answer, row = self._step(tokens[done : done + count], partial(self._tell, report, done, len(tokens), count))
-            self._count(decoding, count, answer, time.monotonic() - began, before)
-            if self._dealer.wrapped(row, answer.alarm):
+            before, computed = self._bytes(), wanted[done : done + count]
+            answers = max(1, 1 + done + count - total)
+            answer, row = self._step(computed, answers, partial(self._tell, report, done, total, count))
+            seconds, wrapped = time.monotonic() - began, self._dealer.wrapped(row, answer.alarm)
+            self._count(decoding, 0 if wrapped else min(count, total - done), answer, seconds, before)
+            if wrapped:
                 redone += 1
                 self._redone += 1
                 if redone > _MAX_REDONE:
                     raise ProtocolError("failed", "the wrap alarm rises again and again")
-                self.dealing.rewind(start)
+                self._lost(decoding, count + self.dealing.rewind(start))
                 continue
-            self.tokens.extend(tokens[done : done + count])
+            self.tokens.extend(computed)
             done += count
             self.dealing.look()
-            if done == len(tokens):
-                return self._dealer.logits(row, memoryview(answer.data))
+            if done >= total:
+                return self._logits(row, answer)
+
+    def settle(self, drafted: int, accepted: int, made: int) -> None:
+        """Of the last step's `drafted` drafts the first `accepted` are right, and it made `made` tokens of the answer."""
+        self._drafted += drafted
+        self._accepted += accepted
+        lost: float = 1 + drafted - made
+        if accepted < drafted:
+            right = len(self.tokens) - (drafted - accepted)
+            lost += self.dealing.rewind(right, REJECTED_ROWS)
+            del self.tokens[right:]
+        self._phases[True] = self._phases[True].with_rows(made - 1, lost)
 
     def close(self, error: ProtocolError | None = None) -> None:
         """Leave both nodes, with the reason if there is one. Idempotent."""
@@ -130,8 +152,8 @@ class Session:
 
     # A step
 
-    def _await_rows(self, done: int, total: int, report: Report) -> int:
-        available = partial(self.dealing.available, total - done)
+    def _await_rows(self, done: int, total: int, wanted: int, report: Report) -> int:
+        available = partial(self.dealing.available, wanted - done)
         if not (count := available()):
             report(Progress(done, total, 0, self._dealer.sections, 0, preparing=True))
             self._inbox.wait(lambda: bool(available()) or self._stopping.is_set())
@@ -140,9 +162,9 @@ class Session:
             raise SessionStopped
         return count
 
-    def _step(self, tokens: Sequence[int], heard: Callable[[NodeProgress], None]) -> tuple[Answer, int]:
-        """Both nodes' answer to these tokens, and its last row."""
-        request = self._dealer.request(tokens)
+    def _step(self, tokens: Sequence[int], count: int, heard: Callable[[NodeProgress], None]) -> tuple[Answer, int]:
+        """Both nodes' answer to the last `count` of these tokens, and its last row."""
+        request = self._dealer.request(tokens, count)
         self.dealing.take(len(tokens))
         step = Step(request.first_row, request.first_position, request.answers, request.deltas, request.kappa2)
         for link in self.links:
@@ -185,8 +207,16 @@ class Session:
             raise ProtocolError("out-of-place", "one node answered a step that the other one stopped")
         self.dealing.resume(position, discard=further or len(told) < len(self.links))
 
+    def _logits(self, row: int, answer: Answer) -> Real:
+        """Of the answered rows, the last of which is `row`, [rows, vocab]."""
+        data, size = memoryview(answer.data), len(answer.data) // answer.count
+        first = row - answer.count + 1
+        return np.stack([self._dealer.logits(first + i, data[i * size : (i + 1) * size]) for i in range(answer.count)])
+
     def _tell(self, report: Report, done: int, total: int, count: int, heard: NodeProgress) -> None:
-        report(Progress(done + heard.rows_done, total, heard.section, heard.sections, count - heard.rows_done))
+        computed = min(done + heard.rows_done, total)  # drafts are nothing that anybody waits for
+        running = min(done + count, total) - computed
+        report(Progress(computed, total, heard.section, heard.sections, running))
 
     def _bytes(self) -> tuple[int, int]:
         return self.links[0].step_bytes, self.links[1].step_bytes
@@ -197,6 +227,9 @@ class Session:
         self._phases[decoding] = self._phases[decoding].with_step(
             tokens, answer.rounds, seconds, 2 * answer.peer_bytes, first, second
         )
+
+    def _lost(self, decoding: bool, rows: float) -> None:
+        self._phases[decoding] = self._phases[decoding].with_rows(0, rows)
 
 
 def warm_up(model: ClientModel) -> None:

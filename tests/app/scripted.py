@@ -65,6 +65,7 @@ class ScriptedConversation:
         for answer in script:
             self.script.put(answer)
         self.contexts: list[list[int]] = []
+        self.drafts: list[int] = []
         self.waiting = Event()
         self.go = Event()
         self.stopped = Event()
@@ -78,10 +79,12 @@ class ScriptedConversation:
         choose: Chooser,
         stop_tokens: Container[int],
         on_progress: Callable[[Rows], None],
+        drafts: int,
     ) -> Generator[int, None, None]:
         self.stopped.clear()
         self.lost = False
         self.contexts.append(list(context))
+        self.drafts.append(drafts)
         for section in range(1, 4):
             on_progress(Rows(0, len(context), section, 3))
         made = 0
@@ -112,7 +115,7 @@ class ScriptedConversation:
     @property
     def statistics(self) -> Statistics:
         return Statistics(
-            Phase(1, 20, 730, 2.0, 9_000, 100, 200), Phase(6, 6, 4362, 3.0, 60_000, 600, 1200), 1, 0.1, 131, 10, 70_000
+            Phase(1, 20, 730, 2.0, 9_000, 100, 200), Phase(6, 6, 4362, 3.0, 60_000, 600, 1200), 1, 0.1, 131, 10, 70_000, 9, 7
         )
 
     def stop(self) -> None:

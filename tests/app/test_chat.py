@@ -50,6 +50,15 @@ def test_the_next_question_goes_on_from_the_same_tokens() -> None:
     assert TOKENIZER.decode(second) == "user\nfirst\nassistant\none\nuser\nsecond\nassistant\n"
 
 
+def test_drafts_are_asked_for_where_they_are_switched_on() -> None:
+    for drafts in (0, 4):
+        conversation = ScriptedConversation(answered("one", "two"))
+        chat = chat_with(conversation, Settings(drafts=drafts))
+        chat.send("question", lambda _: None)
+        chat.regenerate(lambda _: None)
+        assert conversation.drafts == [drafts, drafts]
+
+
 def test_the_system_prompt_stands_first() -> None:
     conversation = ScriptedConversation(answered("yes"))
     chat_with(conversation, Settings(system="Be brief.")).send("really", lambda _: None)

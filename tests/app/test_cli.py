@@ -69,10 +69,18 @@ def test_ask_reads_a_question_from_stdin(given: Callable[..., list[Settings]]) -
 
 def test_options_arrive(given: Callable[..., list[Settings]]) -> None:
     seen = given(replies("x"))
-    options = {"max-tokens": 7, "temperature": 0.5, "top-k": 3, "top-p": 0.8, "repetition-penalty": 1.2, "seed": 11}
+    options = {
+        "max-tokens": 7,
+        "temperature": 0.5,
+        "top-k": 3,
+        "top-p": 0.8,
+        "repetition-penalty": 1.2,
+        "seed": 11,
+        "drafts": 4,
+    }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     trine("ask", "q", *words, "--system", "Be brief.")
-    assert seen == [Settings(7, 0.5, 3, 0.8, 1.2, 11, "Be brief.")]
+    assert seen == [Settings(7, 0.5, 3, 0.8, 1.2, 11, "Be brief.", drafts=4)]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +104,9 @@ def test_an_error_is_one_sentence_and_an_exit_code(
     assert result.stdout == ("" if when == "start" else "Pa\n")
 
 
-@pytest.mark.parametrize("words", [["--temperature", "-1"], ["--top-p", "0"], ["--max-tokens", "0"], ["--seed", "-3"]])
+@pytest.mark.parametrize(
+    "words", [["--temperature", "-1"], ["--top-p", "0"], ["--max-tokens", "0"], ["--seed", "-3"], ["--drafts", "17"]]
+)
 def test_wrong_options_are_refused_before_anything_starts(given: Callable[..., list[Settings]], words: list[str]) -> None:
     seen = given(replies("x"))
     result = trine("ask", "q", *words)
@@ -183,6 +193,20 @@ def test_json_is_one_object(given: Callable[..., list[Settings]]) -> None:
     assert found["answer"] == "Paris."
     assert found["reason"] == "end"
     assert found["answer_tokens"] == 6
+    assert (found["drafted"], found["accepted"]) == (9, 7)
+
+
+def test_figures_tell_of_drafts(given: Callable[..., list[Settings]]) -> None:
+    given(replies("Paris."))
+    assert "drafted 9 tokens, 7 of them accepted\n" in trine("ask", "q", "--stats", "--drafts", "4").stdout
+
+
+@pytest.mark.parametrize("command", ["ask", "demo"])
+def test_drafts_are_off_and_their_help_says_what_the_nodes_see(given: Callable[..., list[Settings]], command: str) -> None:
+    seen = given(replies("x"))
+    trine(command, *(["q"] if command == "ask" else []), text="q\n")
+    assert seen[0].drafts == 0
+    assert "Both nodes then see how many" in " ".join(trine(command, "--help").stdout.replace("│", " ").split())
 
 
 def test_the_command_line_starts_without_qt_transformers_or_numba() -> None:
