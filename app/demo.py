@@ -26,6 +26,7 @@ from app.local_party.session import warm_up
 from engine.errors import LinkError
 from engine.link import Identity, make_identity
 from engine.provision.pack import ClientModel, load_client_model
+from engine.ring.process import tune_process
 
 Report = Callable[[str, int, int], None]
 """What is being done, how much of it, of how much (0 if that is not known)."""
@@ -62,6 +63,7 @@ def demo(model: Path | None = None, report: Report = lambda what, done, of: None
         from app.demo_model import ensure_demo_model
 
         model = ensure_demo_model(report)
+    tune_process()
     report("loading the model", 0, 0)
     client = load_client_model(model / "client")
     with ExitStack() as stack:

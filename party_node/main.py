@@ -17,13 +17,12 @@ import typer
 
 from engine.errors import InputError, LinkError, TrineError
 from engine.parties.room import Halves
+from engine.ring.process import tune_process
 
 if TYPE_CHECKING:
     from party_node.server import Server
 
 _BACKLOG = 64
-_SWITCH_SECONDS = 2e-4
-"""How long a thread keeps the interpreter from another: a round waits for the preparing thread no longer (docs/threads.md)."""
 
 
 def node(
@@ -41,6 +40,7 @@ def node(
 ) -> None:
     """One of the two remote parties: computes on masked values with the other node, for enrolled clients."""
     _one_thread_a_library()
+    tune_process()
     from party_node.start import Options, make_server
 
     try:
@@ -57,7 +57,6 @@ def _one_thread_a_library() -> None:
     """Two nodes and the app may share two cores; must come before numpy and numba are imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
-    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 def address(text: str) -> tuple[str, int]:

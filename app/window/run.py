@@ -17,8 +17,6 @@ from app.window.theme import application_font
 
 __all__ = ["run"]
 
-_SWITCH_SECONDS = 0.001
-"""How long the worker may keep the interpreter while the window waits; Python's own 5 ms add up to what people see."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -32,7 +30,6 @@ def run(start: Start) -> int:
     application.setStyle("Fusion")
     application.setFont(application_font())
     application.setQuitOnLastWindowClosed(False)  # it is closed before all that it started is gone
-    sys.setswitchinterval(_SWITCH_SECONDS)
     window = MainWindow(start)
     window.closed.connect(application.quit)
     with _closing_on_signals(window) as caught:

@@ -2,7 +2,7 @@
 
 Numba's cache index is unpickled when it is read, so its directory must be ours alone (mode 0700);
 and a cached kernel keeps calling the *old* version of a function that changed in another file, so the
-directory is named by a digest of all kernel sources. Both are decided before numba is imported.
+directory is named by a digest of all kernel sources. Both, and the width of the vectors, are decided before numba is imported.
 """
 
 import os
@@ -11,6 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+import llvmlite.binding as llvmlite  # type: ignore[import-untyped]
 import platformdirs
 
 
@@ -27,9 +28,22 @@ def _private_cache() -> Path:
     return directory
 
 
-os.environ["NUMBA_CACHE_DIR"] = str(_private_cache())
+def _widest_vectors() -> str:
+    """This processor's features, without LLVM's preference for half of a 512-bit register.
 
-import numba  # noqa: E402  the cache directory must be set before this import
+    Meant for code that is vector code now and then; kernels are nothing else. Measured on one core with the 512-bit registers:
+    matrix products 8.2 to 11.7 GMAC/s, inner products of one-hot bits 3.2 to 4.1 G cells/s. Elsewhere it changes nothing.
+    """
+    host = llvmlite.get_host_cpu_features()
+    if host.get("avx512f"):
+        host["prefer-256-bit"] = False
+    return str(host.flatten())
+
+
+os.environ["NUMBA_CACHE_DIR"] = str(_private_cache())
+os.environ.setdefault("NUMBA_CPU_FEATURES", _widest_vectors())
+
+import numba  # noqa: E402  its settings must stand before this import
 
 P = ParamSpec("P")
 R = TypeVar("R")
