@@ -48,11 +48,20 @@ class Rows:
         """Keys of the rows before each row, [count + 1]."""
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.keys)])
 
+    @cached_property
+    def _known_offsets(self) -> dict[Extent, Ring]:
+        return {}  # a pass asks for a handful of extents hundreds of times
+
     def offsets(self, extent: Extent) -> Ring:
-        """Bounds of the rows' runs in a flat array of that extent, [count + 1]."""
-        if not extent.key:
-            return np.arange(self.count + 1, dtype=np.int64) * extent.row
-        return np.arange(self.count + 1, dtype=np.int64) * extent.row + self.starts * extent.key
+        """Bounds of the rows' runs in a flat array of that extent, [count + 1]; not to be written to."""
+        bounds = self._known_offsets.get(extent)
+        if bounds is None:
+            bounds = np.arange(self.count + 1, dtype=np.int64) * extent.row
+            if extent.key:
+                bounds += self.starts * extent.key
+            bounds.flags.writeable = False
+            self._known_offsets[extent] = bounds
+        return bounds
 
     def part(self, start: int, stop: int) -> "Rows":
         """The rows start … stop - 1 of this run."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from decimal import Decimal, localcontext
+from functools import cache
 from math import comb
 
 import numpy as np
@@ -69,6 +70,7 @@ def rotate_ready(table: Ring) -> Ring:
     return np.ascontiguousarray(np.concatenate([reverse, reverse], axis=1))
 
 
+@cache
 def signed_binomials(degree: int) -> Ring:
     """``[k, e] = (-1)^e C(k, e)``: the expansion of (c_lo - rho_lo)^k."""
     out = np.zeros((degree + 1, degree + 1), np.int64)

@@ -15,7 +15,7 @@ from engine.gates.sides import Dealing
 from engine.gates.truncation import truncate
 from engine.ring import lookups as kernels
 from engine.ring.fixed import Real, Ring
-from engine.wire import Extent, Opening, Rho, Wire
+from engine.wire import Extent, Opening, Rho
 
 
 def _times(extent: Extent, factor: int) -> Extent:
@@ -48,12 +48,10 @@ def powers_of(x: Ring, window: Window, degree: int, power: int) -> Ring:
     return out
 
 
-def polynomial(x: Opening, window: Window, values: Ring, power: int) -> Ring:
-    """Shares of w_e from shares of σ·T_k, [values, degree + 1], at `power` more fraction bits."""
-    degree = values.shape[1] - 1
-    out = np.empty_like(values)
-    kernels.combine(values, powers_of(x.c, window, degree, power), signed_binomials(degree), out)
-    return out
+def polynomial(x: Opening, window: Window, degree: int, values: Ring, power: int, at: int, kappa: Ring, out: Ring) -> None:
+    """Columns at … at + degree of `out` [values, …]: masked shares of w_e from those of σ·T_k, at `power` more bits."""
+    c = np.ascontiguousarray(x.c).reshape(-1)
+    kernels.combine(c, values, window.lo, power, signed_binomials(degree), at, kappa, out)
 
 
 def deal(d: Dealing, x: Rho, table: str, window: Window, degree: int, out: int, power: int) -> Rho:
@@ -78,16 +76,11 @@ def evaluate(e: Evaluation, x: Opening, table: str, window: Window, degree: int,
     shares = e.share("r", wide)
     kappa, last = e.kappa("w", wide), e.kappa("z", x.extent)
     values = read_bits(e, "u", x, window, e.weights.tables[table])
-    opened = e.open(polynomial(x, window, values, power).reshape(kappa.shape) + kappa, wide)
-    w = truncate(e, opened, out + power, out, "lookup", share=False)
-    return e.open(_weighted(shares, w, columns).reshape(last.shape) + last, x.extent)
-
-
-def _weighted(shares: Ring, w: Wire, columns: int) -> Ring:
-    """Σ_e [d_e]·m_we: known-to-D × masked, summed over e."""
-    out = np.empty(w.m.size // columns, np.int64)
-    kernels.weighted_sum(shares.reshape(-1, columns), w.m.reshape(-1, columns), out)
-    return out
+    masked, z = np.empty_like(kappa), np.empty_like(last)
+    polynomial(x, window, degree, values, power, 0, kappa.reshape(-1, columns), masked.reshape(-1, columns))
+    w = truncate(e, e.open(masked, wide), out + power, out, "lookup", share=False)
+    kernels.weighted_sum(shares.reshape(-1, columns), w.m.reshape(-1, columns), last.reshape(-1), z.reshape(-1))
+    return e.open(z, x.extent)
 
 
 def clear(p: Clear, x: Real, table: str, window: Window, degree: int, out: int, power: int) -> Real:

@@ -49,16 +49,20 @@ class Evaluation:
         """Begin a section with the prepared material's rows start … stop - 1."""
         self.section, self.gate = section, 0
         self._material, self._start = material, start
-        if material is not None:
-            self.rows = material.rows.part(start, stop)
+        if material is not None and (rows := material.rows.part(start, stop)) != self.rows:
+            self.rows = rows
 
     def kappa(self, name: str, extent: Extent) -> Ring:
         """This evaluator's mask κi for an opening (read-only)."""
-        return self._slot(name, Slot(Kind.KAPPA, extent))
+        if self._recording is not None:
+            return self._record(name, Slot(Kind.KAPPA, extent))
+        return self._prepared(name)
 
     def share(self, name: str, extent: Extent, factor: int = 1, *, bit: bool = False, width: int = 8) -> Ring:
         """This evaluator's share of what the dealer deals (read-only)."""
-        return self._slot(name, Slot(Kind.SHARE, extent, factor, bit, width))
+        if self._recording is not None:
+            return self._record(name, Slot(Kind.SHARE, extent, factor, bit, width))
+        return self._prepared(name)
 
     def key(self, name: str) -> SlotKey:
         """The name of a slot of the current gate, for work ahead of time."""
@@ -103,14 +107,16 @@ class Evaluation:
             at += len(sent)
             opening.settle(_join(masked, theirs, codec))
 
-    def _slot(self, name: str, slot: Slot) -> Ring:
-        key = (self.gate, name)
-        if self._recording is not None:
-            self._recording.add(key, slot)
-            return np.empty(0 if slot.keyed else (0, slot.row_words()), np.int64)
+    def _record(self, name: str, slot: Slot) -> Ring:
+        if self._recording is None:
+            raise RuntimeError("nothing is planned")
+        self._recording.add((self.gate, name), slot)
+        return np.empty(0 if slot.keyed else (0, slot.row_words()), np.int64)
+
+    def _prepared(self, name: str) -> Ring:
         if self._material is None:
             raise RuntimeError("no section was entered")
-        return self._material.part(key, self._start, self._start + self.rows.count)
+        return self._material.part((self.gate, name), self._start, self._start + self.rows.count)
 
 
 def _encode(masked: Ring, codec: Codec) -> bytes:

@@ -16,6 +16,7 @@ from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.gates.truncation import truncate
 from engine.ring.fixed import Real, Ring
+from engine.ring.lookups import wide_sum
 from engine.wire import Extent, Opening, Rho
 
 
@@ -63,19 +64,15 @@ def evaluate(e: Evaluation, x: Opening, table: str, window: WideWindow, out: int
     d_fine_i, d_w = _columns(e.share("d_fine_i", narrow), n), e.share("d_w", x.extent).reshape(-1)
     fine = read_bits(e, "fine", x, window.fine, e.weights.tables[table + ".fine"])
     coarse = read_bits(e, "coarse", x, window.coarse, e.weights.tables[table + ".coarse"])
-    values = np.concatenate(
-        [
-            polynomial(x, window.fine, fine, power),
-            polynomial(x, window.coarse, np.ascontiguousarray(coarse[:, :n]), power),
-        ],
-        axis=1,
-    )
-    opened = e.open(values.reshape(kappa.shape) + kappa, both)
+    masked, z = np.empty_like(kappa), np.empty_like(last)
+    shares = _columns(kappa, 2 * n), _columns(masked, 2 * n)
+    polynomial(x, window.fine, window.degree, fine, power, 0, *shares)
+    polynomial(x, window.coarse, window.degree, coarse, power, n, *shares)
+    opened = e.open(masked, both)
     below = e.open(coarse[:, n].reshape(kappa_i.shape) + kappa_i, x.extent)
     m = _columns(truncate(e, opened, out + power, out, "lookup", share=False).m, 2 * n)
-    m_i = below.c.reshape(-1, 1)
-    z = (m[:, :n] * (m_i * d_fine - d_fine_i) + m[:, n:] * d_coarse).sum(axis=1) - m_i[:, 0] * d_w
-    return e.open(z.reshape(last.shape) + last, x.extent)
+    wide_sum(m, below.c.reshape(-1), d_coarse, d_fine, d_fine_i, d_w, last.reshape(-1), z.reshape(-1))
+    return e.open(z, x.extent)
 
 
 def clear(p: Clear, x: Real, table: str, window: WideWindow, out: int, power: int) -> Real:

@@ -20,16 +20,18 @@ def inner_products(c: Ring, bits: Ring, tables: Ring, lo: int, lowest: int, sign
     columns, doubled = tables.shape
     cells = doubled // 2
     words = cells // 64
+    mask = np.empty(cells, np.int64)  # a value's bits, spread once for all columns: -1 where a bit is set
     for i in range(c.size):
+        for k in range(words):
+            w = bits[i * words + k]
+            for j in range(64):
+                mask[64 * k + j] = -((w >> np.int64(j)) & np.int64(1))
         start = cells - 1 - (((c[i] >> lo) - lowest) & (cells - 1))
         for e in range(columns):
-            table = tables[e]
+            turned = tables[e, start : start + cells]
             total = np.int64(0)
-            for k in range(words):
-                w = bits[i * words + k]
-                at = start + 64 * k
-                for j in range(64):
-                    total += -((w >> np.int64(j)) & np.int64(1)) & table[at + j]
+            for j in range(cells):
+                total += mask[j] & turned[j]
             out[i, e] = sign * total
 
 
@@ -67,15 +69,19 @@ def fixed_powers(x: Ring, lo: int, degree: int, q: int, out: Ring) -> None:
 
 
 @kernel
-def combine(values: Ring, powers: Ring, binomial: Ring, out: Ring) -> None:
-    """``out[i, e] = sum_{k >= e} binomial[k, e] * values[i, k] * powers[i, k - e]`` (signed binomials; section 4)."""
-    count, columns = values.shape
-    for i in range(count):
+def combine(c: Ring, values: Ring, lo: int, q: int, binomial: Ring, at: int, kappa: Ring, out: Ring) -> None:
+    """``out[i, at + e] = kappa[i, at + e] + sum_{k >= e} binomial[k, e] * values[i, k] * powers[i, k - e]`` for each e of the
+    signed binomials, with `fixed_powers` of c at q bits: a look-up's shares w_e, masked to be opened (section 4).
+    """
+    columns = binomial.shape[0]
+    powers = np.empty((1, columns), np.int64)
+    for i in range(c.size):
+        fixed_powers(c[i : i + 1], lo, columns - 1, q, powers)
         for e in range(columns):
-            total = np.int64(0)
+            total = kappa[i, at + e]
             for k in range(e, columns):
-                total += binomial[k, e] * values[i, k] * powers[i, k - e]
-            out[i, e] = total
+                total += binomial[k, e] * values[i, k] * powers[0, k - e]
+            out[i, at + e] = total
 
 
 @kernel
@@ -88,11 +94,25 @@ def power_of_two(c: Ring, lo: int, coarse: Ring, fine: Ring, out: Ring) -> None:
 
 
 @kernel
-def weighted_sum(shares: Ring, values: Ring, out: Ring) -> None:
-    """``out[i] = sum_e shares[i, e] * values[i, e]`` (known-to-D x masked, summed over e)."""
+def weighted_sum(shares: Ring, values: Ring, kappa: Ring, out: Ring) -> None:
+    """``out[i] = kappa[i] + sum_e shares[i, e] * values[i, e]`` (known-to-D x masked, summed over e)."""
     count, columns = values.shape
     for i in range(count):
-        total = np.int64(0)
+        total = kappa[i]
         for e in range(columns):
             total += shares[i, e] * values[i, e]
+        out[i] = total
+
+
+@kernel
+def wide_sum(m: Ring, below: Ring, coarse: Ring, fine: Ring, fine_below: Ring, fine_w: Ring, kappa: Ring, out: Ring) -> None:
+    """Two windows' values put together (known-to-D x masked, and x masked: `engine.gates.wide`):
+    ``out[i] = kappa[i] + sum_e m[i, e] * (below[i] * fine[i, e] - fine_below[i, e]) + sum_e m[i, n + e] * coarse[i, e]
+    - below[i] * fine_w[i]`` with n columns a window; m [N, 2 n].
+    """
+    count, columns = fine.shape
+    for i in range(count):
+        total = kappa[i] - below[i] * fine_w[i]
+        for e in range(columns):
+            total += m[i, e] * (below[i] * fine[i, e] - fine_below[i, e]) + m[i, columns + e] * coarse[i, e]
         out[i] = total

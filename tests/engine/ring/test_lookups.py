@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.functions.tables import powers_of_two, rotate_ready, signed_binomials
-from engine.ring.lookups import combine, deal_onehot, fixed_powers, inner_products, power_of_two, weighted_sum
+from engine.ring.lookups import combine, deal_onehot, fixed_powers, inner_products, power_of_two, weighted_sum, wide_sum
 from engine.ring.rotation import rotated_rows
 from tests.engine.gates.alone import Ring, words
 
@@ -76,16 +76,21 @@ def test_powers_of_nothing() -> None:
     fixed_powers(np.empty(0, np.int64), 20, 3, 10, np.empty((0, 4), np.int64))
 
 
-@given(degree=st.integers(1, 5), count=st.sampled_from((0, 1, 9)), seed=seeds)
+@given(degree=st.integers(1, 5), count=st.sampled_from((0, 1, 9)), at=st.integers(0, 3), more=st.integers(0, 2), seed=seeds)
 @few
-def test_combinations_with_public_powers(degree: int, count: int, seed: int) -> None:
+def test_combinations_with_public_powers(degree: int, count: int, at: int, more: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    values, powers = words(rng, count, degree + 1), words(rng, count, degree + 1)
-    binomial, out = signed_binomials(degree), np.empty((count, degree + 1), np.int64)
-    combine(values, powers, binomial, out)
+    c, values, lo = words(rng, count), words(rng, count, degree + 1 + more), int(rng.integers(1, 50))
+    powers = np.empty((count, degree + 1), np.int64)
+    fixed_powers(c, lo, degree, 10, powers)
+    binomial, kappa = signed_binomials(degree), words(rng, count, at + degree + 1 + more)
+    out = kappa.copy()
+    combine(c, values, lo, 10, binomial, at, kappa, out)
+    expected = kappa.copy()
     for e in range(degree + 1):
         k = np.arange(e, degree + 1)
-        np.testing.assert_array_equal(out[:, e], (binomial[k, e] * values[:, k] * powers[:, k - e]).sum(axis=1))
+        expected[:, at + e] += (binomial[k, e] * values[:, k] * powers[:, k - e]).sum(axis=1)
+    np.testing.assert_array_equal(out, expected)
 
 
 def test_two_to_the_part_below_a_cell() -> None:
@@ -105,9 +110,21 @@ def test_two_to_the_part_below_a_cell() -> None:
 def test_weighted_sums(columns: int, count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     shares, values = words(rng, count, columns), words(rng, count, columns)
-    out = np.empty(count, np.int64)
-    weighted_sum(shares, values, out)
-    np.testing.assert_array_equal(out, (shares * values).sum(axis=1))
+    kappa, out = words(rng, count), np.empty(count, np.int64)
+    weighted_sum(shares, values, kappa, out)
+    np.testing.assert_array_equal(out, kappa + (shares * values).sum(axis=1))
+
+
+@given(columns=st.integers(1, 5), count=st.sampled_from((0, 1, 9)), seed=seeds)
+@few
+def test_two_windows_put_together(columns: int, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    m, below = words(rng, count, 2 * columns), words(rng, count)
+    coarse, fine, fine_below = (words(rng, count, columns) for _ in range(3))
+    fine_w, kappa, out = words(rng, count), words(rng, count), np.empty(count, np.int64)
+    wide_sum(m, below, coarse, fine, fine_below, fine_w, kappa, out)
+    products = m[:, :columns] * (below[:, None] * fine - fine_below) + m[:, columns:] * coarse
+    np.testing.assert_array_equal(out, kappa + products.sum(axis=1) - below * fine_w)
 
 
 @given(
