@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.parties import CHECKED_PREFIX, make_model, parties
 from benchmarks.shapes import SHAPES, Work
 
-BLOCK_ROWS = 32  #: as the application deals
+BLOCK_ROWS = 64  #: as the application deals
 WAIT_BLOCK_ROWS = 8  #: of rows whose time is the network's
 PROMPTS = 3
 

@@ -4,6 +4,7 @@ Gates are issued so that those which do not depend on each other are pending tog
 24 rounds, the embedding 2, the last norm and the answer 5, whatever the context and the number of rows.
 """
 
+from functools import cache
 from typing import Any
 
 from engine.functions.tables import Window
@@ -96,4 +97,9 @@ def logits(p: Any, spec: ModelSpec, x: Any) -> Any:  # noqa: ANN401
 def score_windows(spec: ModelSpec) -> tuple[Window, Window]:
     """(bins of the scores, cells of the exponential): 64 of 4 log2 units each."""
     lo = spec.scales.score + 2
-    return Window(lo=lo, n=6, lowest=spec.score_bottom), Window(lo=lo, n=6, lowest=spec.exp_bottom)
+    return _window(lo, spec.score_bottom), _window(lo, spec.exp_bottom)
+
+
+@cache
+def _window(lo: int, lowest: int) -> Window:
+    return Window(lo=lo, n=6, lowest=lowest)

@@ -258,7 +258,7 @@ def test_blocks_behind_a_rejected_draft_begin_small_whatever_the_text(
         assert list(conversation.generate(PROMPT, max_tokens=22, choose=says, drafts=4)) == says.text
     parts = [takewhile(lambda item: item != "rewind", dealt[at + 1 :]) for at, item in enumerate(dealt) if item == "rewind"]
     found = [list(islice(part, 4)) for part in parts]
-    usual, rejected = [FIRST_ROWS, *[BLOCK_ROWS] * 3], [REJECTED_ROWS, 2 * REJECTED_ROWS, 4 * REJECTED_ROWS, BLOCK_ROWS]
+    usual, rejected = ([min(first << i, BLOCK_ROWS) for i in range(4)] for first in (FIRST_ROWS, REJECTED_ROWS))
     assert all(part in (usual[: len(part)], rejected[: len(part)]) for part in found)
     assert sum(part[:1] == [REJECTED_ROWS] for part in found) >= 4
     assert sum(part[:1] == [FIRST_ROWS] for part in found) == 1  # the second question's
