@@ -12,8 +12,10 @@ from engine.models.config import ModelSpec
 from engine.provision.calibrate import calibrated, observe, provisional, weight_bits
 from engine.ring.fixed import Real
 
-CONTEXT = 512
-"""Capacity of the caches: a decode row grows from its context while it is measured."""
+ROOM = 256
+"""Places of the caches behind a row's tokens: a decode row grows from its context while it is measured."""
+MOST_PREFIX = 512
+"""Public tokens that a model can have; a row behind more tokens computes the others first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Shape:
     kv_heads: int
     vocab: int
     layer: bool = False
+    context: int = 512  #: the longest that it is calibrated for
     peer: str = ""  #: its name in spu_llama.py
 
     @property
@@ -45,7 +48,7 @@ SHAPES = {
     "stories260K": Shape("stories260K whole", 64, 172, 5, 8, 4, 512, peer="s260k"),
     "stories15M": Shape("stories15M whole", 288, 768, 6, 6, 6, 32000, peer="s15m"),
     "smollm2-layer": Shape("SmolLM2-135M, one layer", 576, 1536, 1, 9, 3, 64, layer=True, peer="smol1"),
-    "smollm2": Shape("SmolLM2-135M whole", 576, 1536, 30, 9, 3, 49152, peer="smol"),
+    "smollm2": Shape("SmolLM2-135M whole", 576, 1536, 30, 9, 3, 49152, context=2048, peer="smol"),
     "tinyllama-layer": Shape("TinyLlama-1.1B, one layer", 2048, 5632, 1, 32, 4, 64, layer=True, peer="tl1"),
     "tinyllama": Shape("TinyLlama-1.1B whole", 2048, 5632, 22, 32, 4, 32000),
     "llama7b-layer": Shape("LLaMA-7B, one layer", 4096, 11008, 1, 32, 32, 64, layer=True, peer="l7b1"),
@@ -66,6 +69,16 @@ class Work:
     def decode(self) -> bool:
         """One token a step."""
         return self.rows == 1
+
+    @property
+    def given(self) -> int:
+        """Tokens before the row that the public prefix stands for; the rest of `past` is computed."""
+        return min(self.past, MOST_PREFIX)
+
+    @property
+    def capacity(self) -> int:
+        """Of the caches."""
+        return max(self.past + self.rows + ROOM, 512)
 
     @property
     def title(self) -> str:
@@ -94,8 +107,11 @@ LOCAL = (
     Work("stories15M", 1, 16),
     Work("smollm2", 8, 1),
     Work("smollm2", 100, 1),
+    Work("smollm2", 512, 1),
     Work("smollm2", 1, 16),
     Work("smollm2", 1, 128),
+    Work("smollm2", 1, 512),
+    Work("smollm2", 1, 1024),
 )
 _GIGABIT = 1000.0
 WIDE = (
@@ -135,7 +151,7 @@ def _bare(shape: Shape, prefix: int) -> ModelSpec:
         "d_ffn": shape.d_ffn,
         "rope_theta": 10000.0,
         "rms_eps": 1e-5,
-        "context": CONTEXT,
+        "context": shape.context,
         "prefix": tuple(int(t) for t in source.integers(0, shape.vocab, prefix)),
     }
     deviations = {"head": shape.d_model**-0.5}
