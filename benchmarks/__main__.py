@@ -63,8 +63,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="trine-bench-models-") as models:
         for work in rows:
             row = measure(work, Path(models), quick=options.quick)
-            if peer is not None and SHAPES[work.shape].peer:
-                row["peer"] = peer.measure(work)
+            if peer is not None and work.peered and (beside := peer.measure(work)):
+                row["peer"] = beside
             if work.shape not in results["roofline"]:
                 results["roofline"][work.shape] = roofline.both(work.shape, ONE_THREAD)
             results["rows"].append(row)

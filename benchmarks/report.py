@@ -58,7 +58,7 @@ def line(row: dict[str, Any], roofline: dict[str, float]) -> str:
         f"{cpu(row):.3g}",
         f"{roofline[shape]:.3g}",
         f"{sum(nodes[0]['rounds'].values()) / steps:.0f}",
-        " / ".join(f"{value / MEGA:.3g}" for value in link_bytes(row)),
+        " / ".join(f"{value / MEGA:.3f}" for value in link_bytes(row)),
         " / ".join(f"{peak:.0f}" for peak in peaks),
         f"{row['check']['error']:.3f} / {row['check']['deviation']:.2f}",
     ]
@@ -86,11 +86,12 @@ def cpu(row: dict[str, Any]) -> float:
 
 def _ratios(row: dict[str, Any]) -> list[str]:
     if "peer" not in row:
-        return ["", "", ""]
-    peer = row["peer"]["seconds"]
+        return ["", "", "", ""]
+    peer, better = row["peer"]["seconds"], row["peer"][row["peer"]["better"]]
     ratios = {which: f"{peer / seconds_of(row, which):.1f}" for which in ("online", "all_in")}
     ratios[promised(row)] = f"**{ratios[promised(row)]}**"
-    return [f"{peer:.3g} ({row['peer']['better']})", ratios["online"], ratios["all_in"]]
+    sent = f"{better['sends']:,} / {better['bytes'] / MEGA:.2f}" if "sends" in better else ""
+    return [f"{peer:.3g} ({row['peer']['better']})", sent, ratios["online"], ratios["all_in"]]
 
 
 HEAD = (
@@ -105,6 +106,7 @@ HEAD = (
     "peak MB D / E1 / E2",
     "largest error / std",
     "SPU s (better setting)",
+    "SPU sends / MB sent of a party",
     "ratio online",
     "ratio all-in",
 )

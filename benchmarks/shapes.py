@@ -44,7 +44,7 @@ class Shape:
 
 SHAPES = {
     "tiny-layer": Shape("a tiny layer (for the test)", 32, 48, 1, 4, 2, 64, layer=True),
-    "tiny": Shape("a tiny model (for the test)", 32, 48, 2, 4, 2, 128),
+    "tiny": Shape("a tiny model (for the test)", 32, 48, 2, 4, 2, 128, context=1024),
     "stories260K": Shape("stories260K whole", 64, 172, 5, 8, 4, 512, peer="s260k"),
     "stories15M": Shape("stories15M whole", 288, 768, 6, 6, 6, 32000, peer="s15m"),
     "smollm2-layer": Shape("SmolLM2-135M, one layer", 576, 1536, 1, 9, 3, 64, layer=True, peer="smol1"),
@@ -69,6 +69,11 @@ class Work:
     def decode(self) -> bool:
         """One token a step."""
         return self.rows == 1
+
+    @property
+    def peered(self) -> bool:
+        """Whether SPU is run beside it: not on what would take it most of an hour."""
+        return bool(SHAPES[self.shape].peer) and self.rows <= 100 and self.past <= 128
 
     @property
     def given(self) -> int:
