@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ QUESTIONS = (
     "Thank you. Is it long?",
 )
 QUESTION_TOKENS = 100
-STEADY_QUESTION, STEADY_BLOCKS = 76, 2  #: so that the counted tokens lie around context 128
+STEADY_QUESTION, WARM_BLOCKS, STEADY_BLOCKS = 12, 2, 3  #: so that the counted tokens lie around context 128
 
 
 class Chatting:
@@ -89,17 +89,16 @@ class Chatting:
             return {"tokens": QUESTION_TOKENS, "prepared_rows": rows, "seconds": read, "decode": decode}
 
     def steady(self) -> dict[str, Any]:
-        """Tokens whose dealing is theirs: from the end of one dealt block to the end of the second one after it.
+        """Tokens whose dealing is theirs: from the end of one dealt block to the end of a later one.
 
         Between such ends as many rows are dealt as used, whatever the queue's level.
         """
         with self.parties.open_conversation() as conversation:
             question = self.long_question(STEADY_QUESTION)
             answer = self._generate(conversation, question)
-            begun = sum(1 for _ in _until_dealt(conversation, answer))
+            begun = sum(1 for _ in _blocks(conversation, answer, WARM_BLOCKS))
             before = conversation.statistics
-            blocks = (_until_dealt(conversation, answer) for _ in range(STEADY_BLOCKS))
-            tokens = islice(answer, 4) if self.quick else chain(*blocks)
+            tokens = islice(answer, 4) if self.quick else _blocks(conversation, answer, STEADY_BLOCKS)
             figures = self._timed(conversation, tokens, len(question) + begun)
             after = conversation.statistics
             dealt = {"dealt_rows": after.dealt_rows - before.dealt_rows}
@@ -133,13 +132,15 @@ class Chatting:
         return {"seconds": seconds, "context": context + (len(seconds) - 1) / 2, "prepared_rows": ready}
 
 
-def _until_dealt(conversation: Conversation, answer: Iterator[int]) -> Iterator[int]:
-    """Tokens up to the one behind which another block is dealt whole."""
+def _blocks(conversation: Conversation, answer: Iterator[int], count: int) -> Iterator[int]:
+    """Tokens up to the one behind which that many more blocks are dealt whole."""
     dealt = conversation.statistics.dealt_rows
     for token in answer:
         yield token
         if conversation.statistics.dealt_rows > dealt:
-            return
+            dealt, count = conversation.statistics.dealt_rows, count - 1
+            if not count:
+                return
 
 
 def _likeliest(logits: Real, context: Sequence[int]) -> int:
