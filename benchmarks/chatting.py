@@ -36,7 +36,7 @@ QUESTIONS = (
     "Thank you. Is it long?",
 )
 QUESTION_TOKENS = 100
-STEADY_QUESTION, WARM_BLOCKS, STEADY_BLOCKS = 12, 2, 3  #: so that the counted tokens lie around context 128
+STEADY_QUESTION, WARM_TOKENS, STEADY_BLOCKS = 12, 40, 2  #: so that the counted tokens lie around context 128
 
 
 class Chatting:
@@ -96,7 +96,7 @@ class Chatting:
         with self.parties.open_conversation() as conversation:
             question = self.long_question(STEADY_QUESTION)
             answer = self._generate(conversation, question)
-            begun = sum(1 for _ in _blocks(conversation, answer, WARM_BLOCKS))
+            begun = sum(1 for _ in islice(answer, WARM_TOKENS)) + sum(1 for _ in _blocks(conversation, answer, 1))
             before = conversation.statistics
             tokens = islice(answer, 4) if self.quick else _blocks(conversation, answer, STEADY_BLOCKS)
             figures = self._timed(conversation, tokens, len(question) + begun)
