@@ -15,8 +15,8 @@ test: venv qt-libraries demo-model
 test-long: venv qt-libraries demo-model
 	$(PYTEST) -m long
 
-# the engine's figures, all rows (an hour); PEER=spu measures SecretFlow-SPU beside it, ROWS="smollm2-layer" some rows only
-bench: venv
+# the demo's and the engine's figures (an hour or two); PEER=spu measures SecretFlow-SPU beside it, ROWS="demo" some rows only
+bench: venv demo-model
 	.venv/bin/python -m benchmarks --peer "$(PEER)" $(ROWS)
 
 # style and types

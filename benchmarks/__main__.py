@@ -1,7 +1,8 @@
 """``python -m benchmarks [--peer spu] [--quick] [--out DIRECTORY] [NAME …]``: measures the rows and writes the table.
 
-NAME: a shape's name, SHAPE:ROWS@PAST for one row (smollm2-layer:1@16), "local" or "wide" (rows through relays); without
-names, all rows. "drafts" alone measures answers of the demo model with and without drafts (benchmarks/drafts.py).
+NAME: a shape's name, SHAPE:ROWS@PAST for one row (smollm2-layer:1@16), "local" or "wide" (rows through relays), "demo" (the
+real one beside what it promises); without names, all of it. "drafts" alone measures answers of the demo model with and
+without drafts (benchmarks/drafts.py).
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import drafts, roofline
+from benchmarks import drafts, promises, roofline
+from benchmarks.demo import measure_demo
 from benchmarks.measure import measure
 from benchmarks.parties import ONE_THREAD
 from benchmarks.peer import Peer
 from benchmarks.report import line, machine, write
 from benchmarks.shapes import LOCAL, SHAPES, WIDE, Work
+
+DEMO = "demo"
 
 
 def chosen(names: list[str]) -> list[Work]:
@@ -26,6 +30,8 @@ def chosen(names: list[str]) -> list[Work]:
         return [*LOCAL, *WIDE]
     rows: list[Work] = []
     for name in names:
+        if name == DEMO:
+            continue
         if name in ("local", "wide"):
             rows += LOCAL if name == "local" else WIDE
         elif match := re.fullmatch(r"(.+):(\d+)@(\d+)", name):
@@ -34,7 +40,7 @@ def chosen(names: list[str]) -> list[Work]:
             known = [work for work in LOCAL if work.shape == name]
             rows += known or [Work(name, 1, 16)]
         else:
-            raise SystemExit(f"there is no shape {name!r}; shapes: {', '.join(SHAPES)}; or local, wide")
+            raise SystemExit(f"there is no shape {name!r}; shapes: {', '.join(SHAPES)}; or local, wide, demo")
     return rows
 
 
@@ -44,6 +50,7 @@ def main() -> None:
     parser.add_argument("--peer", choices=["", "spu"], default="")
     parser.add_argument("--quick", action="store_true", help="few repetitions: for trying the benchmark itself")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
+    parser.add_argument("--model", type=Path, help="a shared model for the demo, in place of the demo's own")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     if options.names == ["drafts"]:
@@ -54,11 +61,15 @@ def main() -> None:
     peer = Peer() if options.peer else None
     options.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": machine(), "rows": [], "roofline": {}}
+    if not options.names or DEMO in options.names:
+        results["demo"] = measure_demo(options.model, quick=options.quick)
+        print("\n".join(promises.lines(results["demo"])), flush=True)
+        write(results, options.out)
     with tempfile.TemporaryDirectory(prefix="trine-bench-models-") as models:
         for work in rows:
             row = measure(work, Path(models), quick=options.quick)
-            if peer is not None and SHAPES[work.shape].peer:
-                row["peer"] = peer.measure(work)
+            if peer is not None and work.peered and (beside := peer.measure(work)):
+                row["peer"] = beside
             if work.shape not in results["roofline"]:
                 results["roofline"][work.shape] = roofline.both(work.shape, ONE_THREAD)
             results["rows"].append(row)

@@ -15,8 +15,9 @@ import os
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -37,6 +38,7 @@ from engine.wire import Rows
 PATIENCE = 1800.0
 PASS_ROWS = 64
 WINDOW_BLOCKS = 2  #: dealt and not used, at most
+QUEUE_ROWS = WINDOW_BLOCKS * PASS_ROWS  #: of a prompt are prepared beforehand at once: memory bounds them
 
 
 class Desktop:
@@ -80,18 +82,29 @@ class Desktop:
 
     # Measurements
 
+    def extend(self, rows: int) -> dict[str, Any]:
+        """Compute that many random tokens; every measurement then begins behind them."""
+        for size in _blocks(rows, PASS_ROWS):
+            self._deal(size)
+            self._prompt(size)
+        self.past = self.dealer.position
+        return {}
+
     def online(self, rows: int, repeats: int) -> dict[str, Any]:
         """Seconds of steps whose rows are all prepared: `repeats` decode steps, or as many prompts of `rows`."""
         prompts = 1 if rows == 1 else repeats
         seconds: list[float] = []
         for _ in range(prompts):
             self._rewind()
-            sizes = [repeats] if rows == 1 else _blocks(rows, PASS_ROWS)
-            for size in sizes:
-                self._wait_prepared(self._deal(size))
-            if not seconds:
-                self._reset()
-            seconds += self._steps(1, repeats) if rows == 1 else [sum(self._prompt(size)[0] for size in sizes)]
+            took: list[float] = []
+            for queued in _blocks(repeats if rows == 1 else rows, QUEUE_ROWS):
+                sizes = [queued] if rows == 1 else _blocks(queued, PASS_ROWS)
+                for size in sizes:
+                    self._wait_prepared(self._deal(size))
+                if not seconds and not took:
+                    self._reset()
+                took += self._steps(1, queued) if rows == 1 else [self._prompt(size)[0] for size in sizes]
+            seconds += took if rows == 1 else [sum(took)]
         return self._result(seconds, rows * repeats, rows)
 
     def all_in_prompt(self, rows: int, repeats: int) -> dict[str, Any]:
@@ -103,10 +116,12 @@ class Desktop:
                 self._reset()
             start = ended = time.monotonic()
             sizes = _blocks(rows, PASS_ROWS)
-            with self._dealing_ahead(sizes) as announced:
+            room = _room()
+            with self._dealing_ahead(_paced(room, sizes)) as announced:
                 for size in sizes:
                     announced.get(timeout=PATIENCE)
                     ended = self._prompt(size)[1]
+                    room.put(None)
             seconds.append(ended - start)
         return self._result(seconds, rows * repeats, rows)
 
@@ -122,10 +137,8 @@ class Desktop:
             if len(ends) == block:
                 self._reset()
 
-        room: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(WINDOW_BLOCKS):
-            room.put(None)
-        with self._dealing_ahead(_paced(room, block)) as announced:
+        room = _room()
+        with self._dealing_ahead(_paced(room, repeat(block))) as announced:
             for _ in range(blocks + 1):
                 announced.get(timeout=PATIENCE)
                 self._steps(1, block, ended)
@@ -236,7 +249,7 @@ class Desktop:
         return first
 
     @contextmanager
-    def _dealing_ahead(self, sizes: list[int] | Iterator[int]) -> Iterator[queue.SimpleQueue[None]]:
+    def _dealing_ahead(self, sizes: Iterator[int]) -> Iterator[queue.SimpleQueue[None]]:
         """Deal blocks in a thread of their own; yields a queue that has an item for each announced block."""
         announced: queue.SimpleQueue[None] = queue.SimpleQueue()
         stop = Event()
@@ -258,8 +271,7 @@ class Desktop:
         try:
             yield announced
         finally:
-            if not isinstance(sizes, list):
-                stop.set()
+            stop.set()
             thread.join(PATIENCE)
 
     def _wait_prepared(self, first: int) -> None:
@@ -305,10 +317,18 @@ def _blocks(rows: int, most: int) -> list[int]:
     return [min(most, rows - at) for at in range(0, rows, most)]
 
 
-def _paced(room: queue.SimpleQueue[None], block: int) -> Iterator[int]:
-    while True:
+def _room() -> queue.SimpleQueue[None]:
+    """An item for each block that may be dealt and not used."""
+    room: queue.SimpleQueue[None] = queue.SimpleQueue()
+    for _ in range(WINDOW_BLOCKS):
+        room.put(None)
+    return room
+
+
+def _paced(room: queue.SimpleQueue[None], sizes: Iterable[int]) -> Iterator[int]:
+    for size in sizes:
         room.get(timeout=PATIENCE)
-        yield block
+        yield size
 
 
 def main() -> None:

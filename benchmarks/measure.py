@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.desktop import PASS_ROWS, QUEUE_ROWS
 from benchmarks.parties import CHECKED_PREFIX, make_model, parties
 from benchmarks.shapes import SHAPES, Work
 
@@ -17,7 +18,7 @@ PROMPTS = 3
 
 def measure(work: Work, models: Path, *, quick: bool = False) -> dict[str, Any]:
     """Figures of a row; the shape's model is made in `models` if it is not there."""
-    prefix = max(work.past, CHECKED_PREFIX)
+    prefix = max(work.given, CHECKED_PREFIX)
     model = models / f"{work.shape}-{prefix}"
     made = {} if model.exists() else make_model(work.shape, prefix, model)
     with tempfile.TemporaryDirectory(prefix="trine-bench-") as place:
@@ -28,6 +29,8 @@ def measure(work: Work, models: Path, *, quick: bool = False) -> dict[str, Any]:
             with parties(check, model, Path(place)) as driver:
                 checked = driver.do("check")
         with parties(work, model, Path(place)) as driver:
+            if work.past > work.given:
+                driver.do("extend", rows=work.past - work.given)
             row = _figures(work, driver.do, quick=quick)
             checked = checked or driver.do("check")
     return {"work": asdict(work), "title": work.title, "made": made, "check": checked} | row
@@ -35,8 +38,8 @@ def measure(work: Work, models: Path, *, quick: bool = False) -> dict[str, Any]:
 
 def _figures(work: Work, do: Any, *, quick: bool) -> dict[str, Any]:
     if not work.decode:
-        prompts = 1 if quick else PROMPTS
-        do("online", rows=work.rows, repeats=1)  # warms every kernel up
+        prompts = 1 if quick or work.rows > QUEUE_ROWS else PROMPTS
+        do("online", rows=min(work.rows, PASS_ROWS), repeats=1)  # warms every kernel up
         return {
             "online": do("online", rows=work.rows, repeats=prompts),
             "all_in": do("all_in_prompt", rows=work.rows, repeats=prompts),

@@ -10,7 +10,8 @@ import re
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from engine.wire import Extent, Opening, Rows
 
 PROGRAM = "(between gates)"
 _ROLLUP = Path("/proc/self/smaps_rollup")
-_CODEC_BITS = {Codec.WORDS: 64, Codec.LOW40: 40, Codec.XOR10: 10, Codec.XOR16: 16}
+CODEC_BITS = {Codec.WORDS: 64, Codec.LOW40: 40, Codec.XOR10: 10, Codec.XOR16: 16}
 
 
 def peak_mb() -> float:
@@ -99,13 +100,18 @@ class Meter:
             self._stack.pop()
             self.seconds[name] += time.perf_counter() - start - (self.total() - inner)
 
+    @property
+    def running(self) -> str:
+        """The innermost gate that runs."""
+        return self._stack[-1] if self._stack else PROGRAM
+
     def total(self) -> float:
         """All seconds put down to something."""
         return sum(self.seconds.values()) + sum(self.waiting.values())
 
     def opening(self, bits: int, words: int) -> None:
         """An opening was issued by the running gate."""
-        name = self._stack[-1] if self._stack else PROGRAM
+        name = self.running
         self._pending.append(name)
         self.opened[name] += -(-words * bits // 8)
 
@@ -129,8 +135,30 @@ def _label(gate: Gate, arguments: tuple[Any, ...]) -> str:
 
 
 def install(meter: Meter) -> None:
-    """Wrap the gates and the openings of this process."""
-    plain_call, plain_open = Gate.__call__, Evaluation.open
+    """Wrap the gates and the openings of this process, until it ends."""
+    plain_open = Evaluation.open
+
+    def opened(e: Evaluation, masked: Ring, extent: Extent, codec: Codec = Codec.WORDS) -> Opening:
+        if masked.shape[0]:
+            meter.opening(CODEC_BITS[codec], masked.size)
+        return plain_open(e, masked, extent, codec)
+
+    _wrap(_watched(meter), opened)
+
+
+@contextmanager
+def gate_watcher(meter: Meter, opened: Callable[..., Opening]) -> Iterator[None]:
+    """Wrap the gates, and put `opened` in the place of the evaluators' `open`, for a while."""
+    before = Gate.__call__, Evaluation.open
+    _wrap(_watched(meter), opened)
+    try:
+        yield
+    finally:
+        _wrap(*before)
+
+
+def _watched(meter: Meter) -> Callable[..., Any]:
+    plain_call = Gate.__call__
 
     def call(gate: Gate, p: Any, *args: Any, **kwargs: Any) -> Any:
         name = _label(gate, args)
@@ -138,11 +166,10 @@ def install(meter: Meter) -> None:
             meter.names[p.section, p.gate + 1] = name
         return meter.gate(name, lambda: plain_call(gate, p, *args, **kwargs))
 
-    def opened(e: Evaluation, masked: Ring, extent: Extent, codec: Codec = Codec.WORDS) -> Opening:
-        if masked.shape[0]:
-            meter.opening(_CODEC_BITS[codec], masked.size)
-        return plain_open(e, masked, extent, codec)
+    return call
 
+
+def _wrap(call: Callable[..., Any], opened: Callable[..., Any]) -> None:
     wrapped: tuple[tuple[Any, str, Any], ...] = ((Gate, "__call__", call), (Evaluation, "open", opened))
     for place, name, function in wrapped:
         setattr(place, name, function)

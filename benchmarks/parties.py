@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shapes import CONTEXT, SHAPES, Work
+from benchmarks.shapes import SHAPES, Work
 from engine.link import make_identity
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -77,7 +77,7 @@ def _configure(work: Work, model: Path, directory: Path) -> list[Path]:
             make_identity(name).save(directory / name)
     certificate = {name: str(directory / name / "certificate.pem") for name in ("desktop", "node1", "node2")}
     shape = SHAPES[work.shape]
-    shared = {"model": str(model), "layer": shape.layer, "drawn": shape.drawn, "past": work.past, "context": CONTEXT}
+    shared = {"model": str(model), "layer": shape.layer, "drawn": shape.drawn, "past": work.given, "context": work.capacity}
     written = []
     for role in (1, 2):
         own = {"role": role, "key": keys[role - 1], "identity": str(directory / f"node{role}")}

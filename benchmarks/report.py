@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import context, promises, traffic
+
 MEGA = 1e6
 GATES_SHOWN = 40
 
@@ -44,10 +46,9 @@ def line(row: dict[str, Any], roofline: dict[str, float]) -> str:
     """One line of the table."""
     shape, tokens = row["work"]["shape"], row["work"]["rows"]
     online, all_in = seconds_of(row, "online"), seconds_of(row, "all_in")
-    nodes, counted = row["online"]["nodes"], row["online"]["rows"]
-    steps = counted / tokens
+    nodes = row["online"]["nodes"]
+    steps = row["online"]["rows"] / tokens
     links = row["all_in"]["nodes"]
-    material = sum(row["online"]["dealt"].values()) / tokens
     peaks = [row["all_in"]["desktop"]["peak_mb"], *(node["peak_mb"] for node in links)]
     cells = [
         row["title"],
@@ -57,13 +58,24 @@ def line(row: dict[str, Any], roofline: dict[str, float]) -> str:
         f"{cpu(row):.3g}",
         f"{roofline[shape]:.3g}",
         f"{sum(nodes[0]['rounds'].values()) / steps:.0f}",
-        f"{material / MEGA:.2f}",
-        f"{nodes[0]['links']['to_peer'] / counted / MEGA:.2f}",
+        " / ".join(f"{value / MEGA:.3f}" for value in link_bytes(row)),
         " / ".join(f"{peak:.0f}" for peak in peaks),
         f"{in_all_mb(row):.0f}",
         f"{row['check']['error']:.3f} / {row['check']['deviation']:.2f}",
     ]
     return f"| {' | '.join([*cells, *_ratios(row)])} |"
+
+
+def link_bytes(row: dict[str, Any]) -> tuple[float, float, float]:
+    """Bytes a token D→E1, D→E2 and between the nodes each way: what the nodes counted, dealt material by the plans.
+
+    While decode is measured online nothing is dealt; of a prompt the all-in run holds just what it needs.
+    """
+    decode = row["work"]["rows"] == 1
+    figures = row["online" if decode else "all_in"]
+    first, second = (node["links"]["from_desktop"] / figures["rows"] for node in figures["nodes"])
+    peer = row["online"]["nodes"][0]["links"]["to_peer"] / row["online"]["rows"]
+    return first, second + (sum(row["online"]["dealt"].values()) if decode else 0), peer
 
 
 def cpu(row: dict[str, Any]) -> float:
@@ -81,11 +93,12 @@ def in_all_mb(row: dict[str, Any]) -> float:
 
 def _ratios(row: dict[str, Any]) -> list[str]:
     if "peer" not in row:
-        return ["", "", ""]
-    peer = row["peer"]["seconds"]
+        return ["", "", "", ""]
+    peer, better = row["peer"]["seconds"], row["peer"][row["peer"]["better"]]
     ratios = {which: f"{peer / seconds_of(row, which):.1f}" for which in ("online", "all_in")}
     ratios[promised(row)] = f"**{ratios[promised(row)]}**"
-    return [f"{peer:.3g} ({row['peer']['better']})", ratios["online"], ratios["all_in"]]
+    sent = f"{better['sends']:,} / {better['bytes'] / MEGA:.2f}" if "sends" in better else ""
+    return [f"{peer:.3g} ({row['peer']['better']})", sent, ratios["online"], ratios["all_in"]]
 
 
 HEAD = (
@@ -96,12 +109,12 @@ HEAD = (
     "CPU s, 3 parties",
     "roofline s",
     "rounds",
-    "MB dealt a token",
-    "MB a token node to node, each way",
+    "MB a token D→E1 / D→E2 / E1↔E2 each way",
     "peak MB D / E1 / E2",
     "MB in all",
     "largest error / std",
     "SPU s (better setting)",
+    "SPU sends / MB sent of a party",
     "ratio online",
     "ratio all-in",
 )
@@ -110,7 +123,7 @@ HEAD = (
 def write(results: dict[str, Any], directory: Path) -> None:
     """report.json and report.md."""
     (directory / "report.json").write_text(json.dumps(results, indent=1))
-    here = results["machine"]
+    here, demo = results["machine"], results.get("demo")
     parts = [
         f"{here['processor']}, {here['cores']} cores, Python {here['python']}, {here['date']},",
         f"load before the run {here['load'][0]}.",
@@ -119,6 +132,10 @@ def write(results: dict[str, Any], directory: Path) -> None:
         f"|{'---|' * len(HEAD)}",
         *(line(row, results["roofline"]) for row in results["rows"]),
     ]
+    if demo is not None:
+        parts += ["", "## The demo", "", *promises.lines(demo), "", "## Bytes by gate", "", *traffic.lines(demo["traffic"])]
+    if growth := context.lines(results["rows"]):
+        parts += ["", "## Context", "", *growth]
     for row in results["rows"]:
         parts += ["", f"## {row['title']}", "", *details(row)]
     (directory / "report.md").write_text("\n".join(parts) + "\n")
@@ -126,7 +143,6 @@ def write(results: dict[str, Any], directory: Path) -> None:
 
 def details(row: dict[str, Any]) -> list[str]:
     """All runs, what every party did, and gate by gate."""
-    tokens = row["work"]["rows"]
     out = []
     if made := row["made"]:
         out += [f"Its model was made in {made['seconds']:.0f} s with at most {made['peak_mb']:.0f} MB.", ""]
@@ -142,8 +158,8 @@ def details(row: dict[str, Any]) -> list[str]:
         took = [f"{desktop[kind] / figures['rows']:.4g}" for kind in ("cpu", "dealing")]
         out.append(f"- D, a token: {took[0]} s of processor, dealing {took[1]}")
         out.append("")
-    uplink = sum(row["online"]["dealt"].values()) / tokens
-    speeds = ", ".join(f"{rate * MEGA / 8 / uplink:.3g} at {rate} Mbit/s" for rate in (20, 100, 1000))
+    upward = sum(link_bytes(row)[:2])
+    speeds = ", ".join(f"{traffic.tokens_per_second(upward, rate):.3g} at {rate} Mbit/s" for rate in traffic.UPLINKS)
     return [*out, f"Tokens/s that the user's uplink allows: {speeds}.", "", *_gates(row)]
 
 

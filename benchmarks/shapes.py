@@ -13,8 +13,10 @@ from engine.models.config import ModelSpec
 from engine.provision.calibrate import calibrated, observe, provisional, weight_bits
 from engine.ring.fixed import Real
 
-CONTEXT = 512
-"""Capacity of the caches: a decode row grows from its context while it is measured."""
+ROOM = 256
+"""Places of the caches behind a row's tokens: a decode row grows from its context while it is measured."""
+MOST_PREFIX = 512
+"""Public tokens that a model can have; a row behind more tokens computes the others first."""
 KEPT_BYTES = 2 << 30
 """Of float32 weights; what is beyond is made again each time, as every pass reads all tensors in the same order."""
 
@@ -31,6 +33,7 @@ class Shape:
     kv_heads: int
     vocab: int
     layer: bool = False
+    context: int = 512  #: the longest that it is calibrated for
     peer: str = ""  #: its name in spu_llama.py
     drawn: bool = False  #: whether the nodes draw their halves of the products, which would not fit
 
@@ -50,11 +53,11 @@ class Shape:
 
 SHAPES = {
     "tiny-layer": Shape("a tiny layer (for the test)", 32, 48, 1, 4, 2, 64, layer=True),
-    "tiny": Shape("a tiny model (for the test)", 32, 48, 2, 4, 2, 128),
+    "tiny": Shape("a tiny model (for the test)", 32, 48, 2, 4, 2, 128, context=1024),
     "stories260K": Shape("stories260K whole", 64, 172, 5, 8, 4, 512, peer="s260k"),
     "stories15M": Shape("stories15M whole", 288, 768, 6, 6, 6, 32000, peer="s15m"),
     "smollm2-layer": Shape("SmolLM2-135M, one layer", 576, 1536, 1, 9, 3, 64, layer=True, peer="smol1"),
-    "smollm2": Shape("SmolLM2-135M whole", 576, 1536, 30, 9, 3, 49152, peer="smol"),
+    "smollm2": Shape("SmolLM2-135M whole", 576, 1536, 30, 9, 3, 49152, context=2048, peer="smol"),
     "tinyllama-layer": Shape("TinyLlama-1.1B, one layer", 2048, 5632, 1, 32, 4, 64, layer=True, peer="tl1"),
     "tinyllama": Shape("TinyLlama-1.1B whole", 2048, 5632, 22, 32, 4, 32000, drawn=True),
     "llama7b-layer": Shape("LLaMA-7B, one layer", 4096, 11008, 1, 32, 32, 64, layer=True, peer="l7b1"),
@@ -75,6 +78,21 @@ class Work:
     def decode(self) -> bool:
         """One token a step."""
         return self.rows == 1
+
+    @property
+    def peered(self) -> bool:
+        """Whether SPU is run beside it: not on what would take it most of an hour."""
+        return bool(SHAPES[self.shape].peer) and self.rows <= 100 and self.past <= 128
+
+    @property
+    def given(self) -> int:
+        """Tokens before the row that the public prefix stands for; the rest of `past` is computed."""
+        return min(self.past, MOST_PREFIX)
+
+    @property
+    def capacity(self) -> int:
+        """Of the caches."""
+        return max(self.past + self.rows + ROOM, 512)
 
     @property
     def title(self) -> str:
@@ -103,8 +121,11 @@ LOCAL = (
     Work("stories15M", 1, 16),
     Work("smollm2", 8, 1),
     Work("smollm2", 100, 1),
+    Work("smollm2", 512, 1),
     Work("smollm2", 1, 16),
     Work("smollm2", 1, 128),
+    Work("smollm2", 1, 512),
+    Work("smollm2", 1, 1024),
     Work("tinyllama", 1, 16),
 )
 _GIGABIT = 1000.0
@@ -153,7 +174,7 @@ def _bare(shape: Shape, prefix: int) -> ModelSpec:
         "d_ffn": shape.d_ffn,
         "rope_theta": 10000.0,
         "rms_eps": 1e-5,
-        "context": CONTEXT,
+        "context": shape.context,
         "prefix": tuple(int(t) for t in source.integers(0, shape.vocab, prefix)),
     }
     deviations = {"head": shape.d_model**-0.5}

@@ -1,11 +1,11 @@
 # ruff: noqa
-"""Our own team's prototype, kept as the peer figures were first made with it; only `address` (relays) was added.
+"""Our own team's prototype, kept as the peer figures were first made with it; `address` (relays) and `heard` (a party that dies) were added.
 
 Peer baseline: PUMA's LLaMA on SecretFlow-SPU 0.9.5, ABY3/FM64, three OS processes over loopback.
 usage: spu_llama.py SHAPE MODE N [PAST]   MODE: prefill (no cache, PUMA style) | decode (1 new token, KV cache of PAST)
 """
 
-import sys, time, json, os, resource, tempfile, multiprocessing as mp, pickle
+import sys, time, json, os, resource, tempfile, multiprocessing as mp, pickle, queue
 
 TMP = os.environ.get("SPU_TMP", tempfile.gettempdir())
 SHAPES = dict(  # dim, ffn, layers, heads, kv, vocab (0 = no embedding / head)
@@ -131,6 +131,18 @@ def address(rank, i, ports):
     return given["own" if i == rank else "relay"][i]
 
 
+def heard(q, ps):
+    # the next message; a party that died (memory) takes the others with it, else all would wait for ever
+    while True:
+        try:
+            return q.get(timeout=5)
+        except queue.Empty:
+            if dead := [p.exitcode for p in ps if p.exitcode]:
+                [p.kill() for p in ps]
+                [p.join() for p in ps]
+                sys.exit(f"a party ended with {dead}")
+
+
 def party(rank, ports, args, q, reps):
     os.environ["JAX_PLATFORMS"] = "cpu"
     import numpy as np, jax, spu, spu.api as api, spu.libspu as l, spu.utils.frontend as fe
@@ -230,7 +242,7 @@ if __name__ == "__main__":
     outs = {}
     T = {}
     while len(outs) < 3:
-        m = q.get()
+        m = heard(q, ps)
         if m[0] == "t":
             T.setdefault(m[2], {})[m[1]] = m[3:]
         if m[0] == "o":
