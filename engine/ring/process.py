@@ -7,18 +7,20 @@ SWITCH_SECONDS = 2e-4
 """How long a thread keeps the interpreter from another: a round waits for the preparing thread no longer (docs/threads.md)."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
-_KEPT_BYTES = 1 << 30
+_LARGE_BYTES = 4 << 20  # prepared material and caches: what goes back to the kernel at once
+_KEPT_BYTES = 256 << 20
 
 
 def tune_process() -> None:
     """To be called once, at a program's start.
 
     A gate's arrays live for microseconds. The C library gives those above 128 kB back to the kernel each time, which hands
-    out every page anew, zeroed: 200 ms of processor a token of the 135M model became 187 when freed memory is kept.
+    out every page anew, zeroed: 200 ms of processor a token of the 135M model became 187 when freed memory is kept. Large
+    arrays, which live for seconds, still go back.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     if sys.platform.startswith("linux"):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; others have nothing of the kind
         if mallopt is not None:
-            mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)
+            mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
             mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
