@@ -6,6 +6,7 @@ from functools import cache
 from math import comb
 
 import numpy as np
+from numpy.polynomial import Chebyshev, Polynomial
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.ring.fixed import Real, Ring, encode
@@ -78,6 +79,16 @@ def signed_binomials(degree: int) -> Ring:
         for e in range(k + 1):
             out[k, e] = (-1) ** e * comb(k, e)
     return out
+
+
+@cache
+def economised(degree: int, bits: int) -> Ring:
+    """Coefficients a_e, e < degree, of the polynomial nearest to ρ^degree on [0, 1], at `bits` fraction bits (10 are exact to degree 5).
+
+    ρ^n less the shifted Chebyshev polynomial T*_n / 2^(2n - 1): off by 2^-(2n - 1) at most (Lanczos's economisation).
+    """
+    shifted = Chebyshev.basis(degree, domain=[0, 1]).convert(kind=Polynomial, domain=[-1, 1], window=[-1, 1])
+    return encode(-shifted.coef[:-1] / shifted.coef[-1], bits)
 
 
 def silu(x: Real) -> Real:

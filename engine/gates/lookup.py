@@ -1,15 +1,17 @@
 """Every smooth function in two rounds: one-hot bits of the offset's high part against a public table (protocol, section 4).
 
     x = x_hi·2^lo + δ,  x_hi = c_hi - ρ_hi mod 2^n,  δ = c_lo - ρ_lo          (exactly: no borrow is computed)
-    round a: open w_e = σ·A_e[x_hi](c_lo),  A_e = (-1)^e Σ_{k≥e} C(k, e) T_k c_lo^(k-e)
-    round b: open Σ_e [σ·ρ_lo^e]·w_e = f(x) at (out + power) fraction bits
+    f(x) = Σ_{e≤n} A_e·ρ_lo^e,  A_e = (-1)^e Σ_{k≥e} C(k, e) T_k c_lo^(k-e)
+    economised: ρ_lo^n = Σ_{e<n} a_e·ρ_lo^e within 2^-(2n - 1), and A_n = (-1)^n T_n is small, so one e less is opened and dealt
+    round a: open w_e = σ·(A_e + a_e·A_n)[x_hi](c_lo)
+    round b: open Σ_{e<n} [σ·ρ_lo^e]·w_e = f(x) at (out + power) fraction bits
 
 Dealt a value: 2^n / 8 bytes of bits, 8 bytes an e, 2 bits an e for the alarm. Online: 8·(number of e) and 8 bytes each way.
 """
 
 import numpy as np
 
-from engine.functions.tables import Window, signed_binomials
+from engine.functions.tables import Window, economised, signed_binomials
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.gates.truncation import truncate
@@ -50,17 +52,16 @@ def powers_of(x: Ring, window: Window, degree: int, power: int) -> Ring:
 
 def polynomial(x: Opening, window: Window, degree: int, values: Ring, power: int, at: int, kappa: Ring, out: Ring) -> None:
     """Columns at … at + degree of `out` [values, …]: masked shares of w_e from those of σ·T_k, at `power` more bits."""
-    c = np.ascontiguousarray(x.c).reshape(-1)
-    kernels.combine(c, values, window.lo, power, signed_binomials(degree), at, kappa, out)
+    c, none = np.ascontiguousarray(x.c).reshape(-1), np.zeros(degree + 1, np.int64)
+    kernels.combine(c, values, window.lo, power, signed_binomials(degree), none, at, kappa, out)
 
 
 def deal(d: Dealing, x: Rho, table: str, window: Window, degree: int, out: int, power: int) -> Rho:
     """ρ of f(x); w's masks are the first round's κ."""
     del table
-    columns = degree + 1
-    wide = _times(x.extent, columns)
+    wide = _times(x.extent, degree)
     sigma = deal_bits(d, "u", x, window)
-    weights = sigma[:, None] * powers_of(x.rho, window, degree, power)
+    weights = sigma[:, None] * powers_of(x.rho, window, degree - 1, power)
     d.share("r", weights)
     one, two = d.kappa("w", wide)
     last1, last2 = d.kappa("z", x.extent)
@@ -70,16 +71,18 @@ def deal(d: Dealing, x: Rho, table: str, window: Window, degree: int, out: int, 
 
 
 def evaluate(e: Evaluation, x: Opening, table: str, window: Window, degree: int, out: int, power: int) -> Opening:
-    """Opens f(x) at `out` + `power` fraction bits, two rounds; within the fit's error and two units of 2^-out."""
-    columns = degree + 1
-    wide = _times(x.extent, columns)
+    """Opens f(x) at `out` + `power` fraction bits, two rounds; within the fit's error, max |T_n|·2^-(2n - 1) and a few units."""
+    wide = _times(x.extent, degree)
     shares = e.share("r", wide)
     kappa, last = e.kappa("w", wide), e.kappa("z", x.extent)
     values = read_bits(e, "u", x, window, e.weights.tables[table])
     masked, z = np.empty_like(kappa), np.empty_like(last)
-    polynomial(x, window, degree, values, power, 0, kappa.reshape(-1, columns), masked.reshape(-1, columns))
+    c, fold = np.ascontiguousarray(x.c).reshape(-1), (-1) ** degree * economised(degree, power)
+    kernels.combine(
+        c, values, window.lo, power, signed_binomials(degree), fold, 0, kappa.reshape(-1, degree), masked.reshape(-1, degree)
+    )
     w = truncate(e, e.open(masked, wide), out + power, out, "lookup", share=False)
-    kernels.weighted_sum(shares.reshape(-1, columns), w.m.reshape(-1, columns), last.reshape(-1), z.reshape(-1))
+    kernels.weighted_sum(shares.reshape(-1, degree), w.m.reshape(-1, degree), last.reshape(-1), z.reshape(-1))
     return e.open(z, x.extent)
 
 

@@ -69,16 +69,17 @@ def fixed_powers(x: Ring, lo: int, degree: int, q: int, out: Ring) -> None:
 
 
 @kernel
-def combine(c: Ring, values: Ring, lo: int, q: int, binomial: Ring, at: int, kappa: Ring, out: Ring) -> None:
-    """``out[i, at + e] = kappa[i, at + e] + sum_{k >= e} binomial[k, e] * values[i, k] * powers[i, k - e]`` for each e of the
-    signed binomials, with `fixed_powers` of c at q bits: a look-up's shares w_e, masked to be opened (section 4).
+def combine(c: Ring, values: Ring, lo: int, q: int, binomial: Ring, fold: Ring, at: int, kappa: Ring, out: Ring) -> None:
+    """``out[i, at + e] = kappa[i, at + e] + sum_{k >= e} binomial[k, e] * values[i, k] * powers[i, k - e] + fold[e] * values[i, -1]``
+    for e < fold.size, with the signed binomials and the `fixed_powers` of c at q bits: a look-up's shares w_e, masked to be opened
+    (section 4). values[i, -1] is the last that the binomials know.
     """
     columns = binomial.shape[0]
     powers = np.empty((1, columns), np.int64)
     for i in range(c.size):
         fixed_powers(c[i : i + 1], lo, columns - 1, q, powers)
-        for e in range(columns):
-            total = kappa[i, at + e]
+        for e in range(fold.size):
+            total = kappa[i, at + e] + fold[e] * values[i, columns - 1]
             for k in range(e, columns):
                 total += binomial[k, e] * values[i, k] * powers[0, k - e]
             out[i, at + e] = total
