@@ -121,7 +121,7 @@ class View:
 @contextmanager
 def watched(views: dict[int, View]) -> Iterator[None]:
     """Let the views see what their evaluators see."""
-    call, draw, opening, flush = Gate.__call__, Evaluation._slot, Evaluation.open, Evaluation.flush
+    call, draw, opening, flush = Gate.__call__, Evaluation._prepared, Evaluation.open, Evaluation.flush
 
     def gate(self: Gate, p: Any, *args: Any, **kwargs: Any) -> Any:
         outer = getattr(p, "seen", None)
@@ -131,10 +131,11 @@ def watched(views: dict[int, View]) -> Iterator[None]:
         finally:
             p.seen = outer
 
-    def slot(self: Any, name: str, wanted: Slot) -> Words:
-        words = draw(self, name, wanted)
-        if self._recording is None and self.role in views:
+    def prepared(self: Any, name: str) -> Words:
+        words = draw(self, name)
+        if self.role in views:
             view, (active, own, _) = views[self.role], self.seen
+            wanted: Slot = self._material.plan.slots[self.gate, name]
             if wanted.kind is Kind.SHARE and self.role == 2:
                 bits = 8 * wanted.width
                 view.see(f"{active}.{name} dealt", (self.section, self.gate), words, bits, wanted.bit, own)
@@ -164,7 +165,7 @@ def watched(views: dict[int, View]) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Gate, "__call__", gate)
-        patch.setattr(Evaluation, "_slot", slot)
+        patch.setattr(Evaluation, "_prepared", prepared)
         patch.setattr(Evaluation, "open", opened)
         patch.setattr(Evaluation, "flush", flushed)
         yield
