@@ -83,7 +83,7 @@ def signed_binomials(degree: int) -> Ring:
 
 @cache
 def economised(degree: int, bits: int) -> Ring:
-    """Coefficients a_e, e < degree, of the polynomial nearest to ρ^degree on [0, 1], at `bits` fraction bits (10 are exact to degree 5).
+    """Coefficients a_e, e < degree, of the polynomial nearest to ρ^degree on [0, 1], at `bits` fraction bits (exact with 10).
 
     ρ^n less the shifted Chebyshev polynomial T*_n / 2^(2n - 1): off by 2^-(2n - 1) at most (Lanczos's economisation).
     """

@@ -71,7 +71,7 @@ def deal(d: Dealing, x: Rho, table: str, window: Window, degree: int, out: int, 
 
 
 def evaluate(e: Evaluation, x: Opening, table: str, window: Window, degree: int, out: int, power: int) -> Opening:
-    """Opens f(x) at `out` + `power` fraction bits, two rounds; within the fit's error, max |T_n|·2^-(2n - 1) and a few units."""
+    """Opens f(x) at `out` + `power` fraction bits, two rounds; within the fit's error, |T_n|·2^-(2n - 1) and a few units."""
     wide = _times(x.extent, degree)
     shares = e.share("r", wide)
     kappa, last = e.kappa("w", wide), e.kappa("z", x.extent)

@@ -114,14 +114,14 @@ def _norm(spec: ModelSpec, seen: Seen, section: int, name: str) -> Norm:
 
 
 def silu_window(reach: float, scale: int) -> Silu:
-    """The cheapest accurate window over ±`reach`: 2^n / 8 bytes of bits and 8 a column are dealt a value.
+    """The cheapest accurate window over ±`reach`: 2^n / 8 bytes of bits and 8 a degree are dealt a value.
 
     Cells of 1/4 and 1/2 at degree 3 err by 1e-5 and 1.6e-4; beyond 2^8 cells, cells of 1 at degree 4 by 2.8e-4.
     """
     fitting = []
     for cell, degree in SILU_CELLS:
         n = max(6, ceil(log2(2 * reach / 2.0**cell)))
-        fitting.append((2**n // 8 + 8 * (degree + 1) if n <= SILU_BITS else 2**n, cell, degree, n))
+        fitting.append((2**n // 8 + 8 * degree if n <= SILU_BITS else 2**n, cell, degree, n))
     _, cell, degree, n = min(fitting[:-1]) if fitting[-2][3] <= SILU_BITS else fitting[-1]
     return Silu(window=Window(lo=scale + cell, n=n, lowest=-(1 << (n - 1))), degree=degree)
 

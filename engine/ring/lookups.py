@@ -70,9 +70,9 @@ def fixed_powers(x: Ring, lo: int, degree: int, q: int, out: Ring) -> None:
 
 @kernel
 def combine(c: Ring, values: Ring, lo: int, q: int, binomial: Ring, fold: Ring, at: int, kappa: Ring, out: Ring) -> None:
-    """``out[i, at + e] = kappa[i, at + e] + sum_{k >= e} binomial[k, e] * values[i, k] * powers[i, k - e] + fold[e] * values[i, -1]``
-    for e < fold.size, with the signed binomials and the `fixed_powers` of c at q bits: a look-up's shares w_e, masked to be opened
-    (section 4). values[i, -1] is the last that the binomials know.
+    """A look-up's shares w_e, masked to be opened (section 4): for e < fold.size, with the `fixed_powers` of c[i] at q bits,
+    ``out[i, at + e] = kappa[i, at + e] + sum_{k >= e} binomial[k, e] * values[i, k] * powers[k - e] + fold[e] * values[i, n]``
+    (n: the last column of the signed binomials).
     """
     columns = binomial.shape[0]
     powers = np.empty((1, columns), np.int64)

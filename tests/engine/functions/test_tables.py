@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from engine.functions.tables import WideWindow, Window, fit, powers_of_two, rotate_ready, signed_binomials, silu
+from engine.functions.tables import WideWindow, Window, economised, fit, powers_of_two, rotate_ready, signed_binomials, silu
 
 Real = NDArray[np.float64]
 SCALE = 29
@@ -96,3 +96,16 @@ def test_the_switch_leaves_the_fine_windows_last_cell_out() -> None:
     assert wide.switch == 7
     assert wide.switch << wide.coarse.lo <= (wide.fine.cells - 1) << wide.fine.lo
     assert (wide.fine.words, wide.coarse.cells) == (64, 2048)
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 4, 5])
+def test_a_power_is_nearly_a_polynomial_of_lower_degree(degree: int) -> None:
+    """Within 2^-(2n - 1) on [0, 1], which is reached n + 1 times: there is no nearer one (Chebyshev)."""
+    coefficients = economised(degree, 10)
+    assert coefficients.dtype == np.int64
+    assert coefficients.size == degree
+    x = (1 - np.cos(np.linspace(0, np.pi, 60 * degree + 1))) / 2
+    error = x**degree - sum(int(a) * 2.0**-10 * x**e for e, a in enumerate(coefficients))
+    bound = 2.0 ** -(2 * degree - 1)
+    np.testing.assert_allclose(abs(error).max(), bound, rtol=1e-12)
+    assert (abs(error) > bound * (1 - 1e-9)).sum() == degree + 1

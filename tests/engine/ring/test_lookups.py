@@ -84,12 +84,12 @@ def test_combinations_with_public_powers(degree: int, count: int, at: int, more:
     powers = np.empty((count, degree + 1), np.int64)
     fixed_powers(c, lo, degree, 10, powers)
     binomial, kappa = signed_binomials(degree), words(rng, count, at + degree + 1 + more)
-    out = kappa.copy()
-    combine(c, values, lo, 10, binomial, at, kappa, out)
+    fold, out = words(rng, int(rng.integers(degree, degree + 2))), kappa.copy()
+    combine(c, values, lo, 10, binomial, fold, at, kappa, out)
     expected = kappa.copy()
-    for e in range(degree + 1):
+    for e in range(fold.size):
         k = np.arange(e, degree + 1)
-        expected[:, at + e] += (binomial[k, e] * values[:, k] * powers[:, k - e]).sum(axis=1)
+        expected[:, at + e] += (binomial[k, e] * values[:, k] * powers[:, k - e]).sum(axis=1) + fold[e] * values[:, degree]
     np.testing.assert_array_equal(out, expected)
 
 
