@@ -11,7 +11,7 @@ from benchmarks.desktop import PASS_ROWS, QUEUE_ROWS
 from benchmarks.parties import CHECKED_PREFIX, make_model, parties
 from benchmarks.shapes import SHAPES, Work
 
-BLOCK_ROWS = 64  #: as the application deals
+BLOCK_ROWS = 32  #: half of what the application deals in steady state, so that a row stays near its context
 WAIT_BLOCK_ROWS = 8  #: of rows whose time is the network's
 PROMPTS = 3
 
