@@ -56,7 +56,7 @@ def chat_in_terminal(start: Start) -> int:
             report("connecting to both nodes", 0, 0)
             running.chat.open()
         _say(f"You chat with {running.model}; no party alone can read along.\n{_HELP}")
-        while (text := _read()) is not None:
+        while (text := _read()) is not None and text != "/quit":
             job = _command(running, text)
             if job is not None:
                 _one_answer(running.chat, job)

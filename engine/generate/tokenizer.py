@@ -58,7 +58,14 @@ class ChatTokenizer:
         return self.encode_rendered(self.render(messages, add_generation_prompt))
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
-        """The conversation as text for `encode_rendered`."""
+        """The conversation as text for `encode_rendered`.
+
+        Raises:
+            InputError: a message holds what is no text (bytes that were not UTF-8), or the template does not take them.
+        """
+        for message in messages:
+            if any("\ud800" <= character <= "\udfff" for character in message["content"]):
+                raise InputError("a message holds bytes that are no UTF-8 text")
         marked = [{**message, "content": self._mark(message["content"])} for message in messages]
         return self._template.render(marked, add_generation_prompt=add_generation_prompt)
 

@@ -153,6 +153,23 @@ def test_the_demo_without_a_display_says_so_and_chats_in_the_terminal(given: Cal
     assert seen[0].temperature == 0
 
 
+def test_quit_leaves_the_terminal_chat(given: Callable[..., list[Settings]]) -> None:
+    given(replies("one", "two"))
+    result = trine("demo", "--terminal", text="first\n/quit\nsecond\n")
+    assert (result.exit_code, result.stdout) == (0, "one\n\n")
+
+
+@pytest.mark.parametrize("as_argument", [True, False])
+def test_a_question_that_is_no_text_is_refused_in_a_sentence(given: Callable[..., list[Settings]], as_argument: bool) -> None:
+    given(replies("never"))
+    if as_argument:
+        result = trine("ask", b"bad \xff".decode("utf-8", "surrogateescape"))
+    else:
+        result = CliRunner().invoke(cli.app, ["ask", "-"], input=b"bad \xff\n")
+    assert result.exit_code == 2
+    assert "trine: a message holds bytes that are no UTF-8 text\n" in result.stderr
+
+
 def test_the_terminal_goes_on_after_an_error(given: Callable[..., list[Settings]]) -> None:
     given([[LinkError("closed", "node 2")], *replies("back")])
     result = trine("demo", "--terminal", text="one\ntwo\n")
