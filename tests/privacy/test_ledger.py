@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 
 import pytest
 
@@ -103,3 +104,14 @@ def test_the_ledger_sees_what_it_should() -> None:
         ledger.sent((0, 0, 0), ("E1", "E2"), "round", b"the same bytes in one place")
     with pytest.raises(LeakError, match="sent twice"):
         ledger.check_nothing_twice()
+
+
+def test_only_two_sessions_may_ask_the_first_node_for_the_same_step() -> None:
+    """Its random part is smaller than the vocabulary; every other message's is larger than chance."""
+    step = b"rows, position, counts and one index difference"
+    for receiver, sessions, caught in (("E1", (0, 1), False), ("E1", (0, 0), True), ("E2", (0, 1), True)):
+        ledger = Ledger()
+        for number, session in enumerate(sessions):
+            ledger.sent((session, number, -1), ("D", receiver), "step", step)
+        with pytest.raises(LeakError, match="sent twice") if caught else nullcontext():
+            ledger.check_nothing_twice()
