@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from app.local_party import Conversation, Endpoint, Endpoints
 from app.local_party.session import warm_up
@@ -27,6 +27,9 @@ from engine.errors import LinkError
 from engine.link import Identity, make_identity
 from engine.provision.pack import ClientModel, load_client_model
 from engine.ring.process import tune_process
+
+if TYPE_CHECKING:
+    from engine.generate.tokenizer import ChatTokenizer
 
 Report = Callable[[str, int, int], None]
 """What is being done, how much of it, of how much (0 if that is not known)."""
@@ -45,6 +48,13 @@ class Demo:
     endpoints: Endpoints
     model: ClientModel
     pids: tuple[int, int]
+
+    def tokenizer(self) -> ChatTokenizer:
+        """The model's, with its chat template."""
+        from engine.generate.tokenizer import ChatTokenizer
+        from engine.provision.tokenizer import load_tokenizer
+
+        return ChatTokenizer(load_tokenizer(self.model.tokenizer), self.model.chat_template, self.model.spec.eos)
 
     def open_conversation(self) -> Conversation:
         """Connect to both nodes."""

@@ -39,16 +39,13 @@ def start_demo(settings: Settings, model: Path | None, report: Report) -> Iterat
     """
     from app.demo import demo
     from app.local_party import Conversation
-    from engine.generate.tokenizer import ChatTokenizer
-    from engine.provision.tokenizer import load_tokenizer
 
     with demo(model, report) as parties:
         shared = parties.model
-        tokenizer = ChatTokenizer(load_tokenizer(shared.tokenizer), shared.chat_template, shared.spec.eos)
         # With a system prompt of its own a chat has one token of the public prefix in common with others.
         prefix = None if settings.system is None else 1
         connect = partial(Conversation.open, parties.endpoints, shared, prefix=prefix)
-        chat = Chat(connect, tokenizer, settings, shared.spec.context)
+        chat = Chat(connect, parties.tokenizer(), settings, shared.spec.context)
         try:
             yield Running(chat, shared.spec.name)
         finally:

@@ -23,8 +23,6 @@ from app.chat import Chat, Done, Event, Failed, Settings
 from app.demo import Demo, demo
 from app.local_party import Conversation, Phase
 from benchmarks.processes import memory, status, wait_until_idle, watching
-from engine.generate.tokenizer import ChatTokenizer
-from engine.provision.tokenizer import load_tokenizer
 from engine.ring.fixed import Real
 
 TEXT = Path(__file__).resolve().parents[1] / "assets" / "calibration"
@@ -44,9 +42,8 @@ class Chatting:
 
     def __init__(self, parties: Demo, model: Path, *, quick: bool) -> None:
         self.parties, self.model, self.quick = parties, model, quick
-        shared = parties.model
-        self.tokenizer = ChatTokenizer(load_tokenizer(shared.tokenizer), shared.chat_template, shared.spec.eos)
-        self.prefix = list(shared.spec.prefix)
+        self.tokenizer = parties.tokenizer()
+        self.prefix = list(parties.model.spec.prefix)
         self.pids = (os.getpid(), *parties.pids)
         self.moments: list[dict[str, Any]] = []
 

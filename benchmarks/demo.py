@@ -17,6 +17,7 @@ import numpy as np
 
 from app.local_party.dealing import BLOCK_ROWS
 from benchmarks.traffic import measure_traffic
+from engine.gates.plan import dealt_bytes
 from engine.models.config import ModelSpec
 from engine.models.functions import tables
 from engine.models.planning import plans
@@ -75,7 +76,7 @@ def row_bytes(spec: ModelSpec) -> dict[str, Any]:
     made = plans(spec)
 
     def dealt(keys: int) -> int:
-        return sum(plan.dealt_bytes(Rows(0, keys - 1, 1)) for plan in made)
+        return dealt_bytes(made, Rows(0, keys - 1, 1))
 
     slope = (dealt(FURTHER) - dealt(KEYS)) / (FURTHER - KEYS)
     return {"keys": KEYS, "dealt": dealt(KEYS), "further_key": slope, "prepared": prepared_bytes(spec, KEYS)}

@@ -14,8 +14,6 @@ from typing import Any
 
 from app.demo import Demo, demo
 from engine.generate.sampling import Chooser, Logits, make_chooser
-from engine.generate.tokenizer import ChatTokenizer
-from engine.provision.tokenizer import load_tokenizer
 
 DRAFTS = 4
 MAX_TOKENS = 64
@@ -30,8 +28,7 @@ def measure(model: Path | None = None, prompts: Sequence[str] = tuple(PROMPTS)) 
     """Two rows for each prompt, plain and with drafts; `model` as for `trine demo`."""
     rows = []
     with demo(model) as parties:
-        shared = parties.model
-        tokenizer = ChatTokenizer(load_tokenizer(shared.tokenizer), shared.chat_template, shared.spec.eos)
+        tokenizer = parties.tokenizer()
         for name in prompts:
             prompt = tokenizer.encode_chat([{"role": "user", "content": PROMPTS[name]}])
             choose: Chooser = make_chooser()

@@ -18,6 +18,7 @@ from threading import Condition, RLock, Thread
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import NodeLink
 from engine.errors import TrineError
+from engine.gates.plan import dealt_bytes
 from engine.parties.dealer import Abandoned, Dealer
 from engine.session import Discarded
 from engine.wire import Rows
@@ -27,7 +28,7 @@ FIRST_ROWS = 16
 REJECTED_ROWS = 4
 """Of the first block behind a rejected draft: the answer waits for it. Each next one is twice as long, to `BLOCK_ROWS`."""
 BLOCK_ROWS = 64
-"""Of a block in steady state. The dealer draws all the model's masks once a block: a third of its work at 32 rows."""
+"""Of a block in steady state. The dealer draws all the model's masks once a block: about a quarter of its work at 32 rows."""
 CUSHION = 16
 """Rows that are kept ready while a step runs; the rest of the queue is filled between steps."""
 
@@ -166,8 +167,7 @@ class Dealing:
         return rows
 
     def _bytes(self, count: int) -> int:
-        rows = Rows(self._dealer.next_row, self._dealer.dealt_position, count)
-        return sum(plan.dealt_bytes(rows) for plan in self._dealer.plans)
+        return dealt_bytes(self._dealer.plans, Rows(self._dealer.next_row, self._dealer.dealt_position, count))
 
     def _deal(self) -> None:
         with self._changed:

@@ -50,10 +50,14 @@ def powers_of(x: Ring, window: Window, degree: int, power: int) -> Ring:
     return out
 
 
-def polynomial(x: Opening, window: Window, degree: int, values: Ring, power: int, at: int, kappa: Ring, out: Ring) -> None:
-    """Columns at … at + degree of `out` [values, …]: masked shares of w_e from those of σ·T_k, at `power` more bits."""
-    c, none = np.ascontiguousarray(x.c).reshape(-1), np.zeros(degree + 1, np.int64)
-    kernels.combine(c, values, window.lo, power, signed_binomials(degree), none, at, kappa, out)
+def polynomial(
+    x: Opening, window: Window, degree: int, values: Ring, power: int, fold: Ring, at: int, kappa: Ring, out: Ring
+) -> None:
+    """Masked shares of w_e from those of σ·T_k, at `power` more bits, one e for each of `fold`: how much of T_degree is added
+    to it (0 where the highest power is kept). They go into the columns from `at` on of `out` [values, …], as `kappa`'s lie.
+    """
+    c = np.ascontiguousarray(x.c).reshape(-1)
+    kernels.combine(c, values, window.lo, power, signed_binomials(degree), fold, at, kappa, out)
 
 
 def deal(d: Dealing, x: Rho, table: str, window: Window, degree: int, out: int, power: int) -> Rho:
@@ -77,10 +81,8 @@ def evaluate(e: Evaluation, x: Opening, table: str, window: Window, degree: int,
     kappa, last = e.kappa("w", wide), e.kappa("z", x.extent)
     values = read_bits(e, "u", x, window, e.weights.tables[table])
     masked, z = np.empty_like(kappa), np.empty_like(last)
-    c, fold = np.ascontiguousarray(x.c).reshape(-1), (-1) ** degree * economised(degree, power)
-    kernels.combine(
-        c, values, window.lo, power, signed_binomials(degree), fold, 0, kappa.reshape(-1, degree), masked.reshape(-1, degree)
-    )
+    fold = (-1) ** degree * economised(degree, power)
+    polynomial(x, window, degree, values, power, fold, 0, kappa.reshape(-1, degree), masked.reshape(-1, degree))
     w = truncate(e, e.open(masked, wide), out + power, out, "lookup", share=False)
     kernels.weighted_sum(shares.reshape(-1, degree), w.m.reshape(-1, degree), last.reshape(-1), z.reshape(-1))
     return e.open(z, x.extent)

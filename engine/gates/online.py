@@ -55,13 +55,13 @@ class Evaluation:
     def kappa(self, name: str, extent: Extent) -> Ring:
         """This evaluator's mask κi for an opening (read-only)."""
         if self._recording is not None:
-            return self._record(name, Slot(Kind.KAPPA, extent))
+            return self._planned(self._recording, name, Slot(Kind.KAPPA, extent))
         return self._prepared(name)
 
     def share(self, name: str, extent: Extent, factor: int = 1, *, bit: bool = False, width: int = 8) -> Ring:
         """This evaluator's share of what the dealer deals (read-only)."""
         if self._recording is not None:
-            return self._record(name, Slot(Kind.SHARE, extent, factor, bit, width))
+            return self._planned(self._recording, name, Slot(Kind.SHARE, extent, factor, bit, width))
         return self._prepared(name)
 
     def key(self, name: str) -> SlotKey:
@@ -107,10 +107,8 @@ class Evaluation:
             at += len(sent)
             opening.settle(_join(masked, theirs, codec))
 
-    def _record(self, name: str, slot: Slot) -> Ring:
-        if self._recording is None:
-            raise RuntimeError("nothing is planned")
-        self._recording.add((self.gate, name), slot)
+    def _planned(self, plan: Plan, name: str, slot: Slot) -> Ring:
+        plan.add((self.gate, name), slot)
         return np.empty(0 if slot.keyed else (0, slot.row_words()), np.int64)
 
     def _prepared(self, name: str) -> Ring:

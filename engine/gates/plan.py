@@ -5,6 +5,7 @@ program. Fixed slots (the same size for every row) lie side by side in one range
 grow with the row's keys) have a range each. A dealt section is: the fixed slots of each row, then each keyed slot.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -98,3 +99,8 @@ class Plan:
             if slot.kind is Kind.SHARE:
                 total += int(slot.offsets(rows)[-1]) * slot.width
         return total
+
+
+def dealt_bytes(plans: Iterable[Plan], rows: Rows) -> int:
+    """Exact length of what is dealt for these rows, all sections together."""
+    return sum(plan.dealt_bytes(rows) for plan in plans)

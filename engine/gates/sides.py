@@ -77,7 +77,7 @@ class Dealing:
         )
         self._dealt = np.zeros((rows.count, plan.dealt_words), np.int64)
         self._keyed: dict[SlotKey, NDArray[Any]] = {}
-        self._fixed: set[SlotKey] = set()
+        self._done: set[SlotKey] = set()
 
     def kappa(self, name: str, extent: Extent) -> tuple[Ring, Ring]:
         """(κ1, κ2) of an opening."""
@@ -94,12 +94,12 @@ class Dealing:
         """What the second evaluator receives for a dealt slot."""
         key = (self.gate, name)
         slot = self.plan.slots[key]
-        if key in self._keyed or key in self._fixed:
+        if key in self._done:
             raise RuntimeError(f"slot {key} is dealt twice")
+        self._done.add(key)
         if slot.keyed:
             self._keyed[key] = _packed(second, slot.width)
             return
-        self._fixed.add(key)
         at = self.plan.dealt[key]
         flat = second.reshape(self.rows.count, slot.row_words())
         if slot.width == 8:
@@ -115,7 +115,7 @@ class Dealing:
 
     def material(self) -> bytes:
         """The section's material for the second evaluator; RuntimeError unless every dealt slot was dealt."""
-        if missing := self.plan.dealt.keys() - self._fixed:
+        if missing := {key for key, slot in self.plan.slots.items() if slot.kind is Kind.SHARE} - self._done:
             raise RuntimeError(f"slots {sorted(missing)} were not dealt")
         parts = [self._dealt.tobytes()]
         for key in self.plan.keyed:

@@ -22,7 +22,7 @@ tokens were right for 15 tokens of prose and wrong 70 times, ends of four for 4 
 """
 
 MAX_DRAFTS = 16
-"""In one step: half a block of dealt rows, so that most steps find rows for all of them."""
+"""In one step: a quarter of a block of dealt rows, so that most steps find rows for all of them."""
 
 
 def check_drafts(count: int) -> None:

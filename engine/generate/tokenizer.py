@@ -13,6 +13,7 @@ from engine.generate.text import TextStream
 __all__ = ["ChatTokenizer", "Turn"]
 
 _OPEN, _CLOSE = "\ue000", "\ue001"  # private use: they mean nothing, and are taken out of what the user types
+_NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that were not UTF-8
 _ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<end_of_turn>", "</s>")
 _PROBES = ("a", "Z", "7", " a", "\n\na", "é", "“", "中", "<")
 
@@ -64,7 +65,7 @@ class ChatTokenizer:
             InputError: a message holds what is no text (bytes that were not UTF-8), or the template does not take them.
         """
         for message in messages:
-            if any("\ud800" <= character <= "\udfff" for character in message["content"]):
+            if _NO_TEXT.search(message["content"]):
                 raise InputError("a message holds bytes that are no UTF-8 text")
         marked = [{**message, "content": self._mark(message["content"])} for message in messages]
         return self._template.render(marked, add_generation_prompt=add_generation_prompt)

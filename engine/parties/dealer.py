@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engine.errors import InputError
 from engine.gates.answer import DROPPED, KEPT, LOGIT_BYTES
 from engine.gates.embedding import Online
-from engine.gates.plan import Plan
+from engine.gates.plan import Plan, dealt_bytes
 from engine.gates.rotary import Rotary
 from engine.gates.sides import Dealing
 from engine.models import llama
@@ -107,8 +107,7 @@ class Dealer:
 
     def row_bytes(self, position: int) -> int:
         """Bytes that are dealt to the second evaluator for a row at `position`."""
-        row = Rows(0, position, 1)
-        return sum(plan.dealt_bytes(row) for plan in self.plans)
+        return dealt_bytes(self.plans, Rows(0, position, 1))
 
     def wait_rows(self, count: int, timeout: float) -> bool:
         """Wait until `count` rows are queued; False when the time is over first."""
