@@ -26,7 +26,7 @@ from app.local_party.session import warm_up
 from engine.errors import LinkError
 from engine.link import Identity, make_identity
 from engine.provision.pack import ClientModel, load_client_model
-from engine.ring.process import tune_process
+from engine.ring.process import keep_apart, tune_process
 
 if TYPE_CHECKING:
     from engine.generate.tokenizer import ChatTokenizer
@@ -86,6 +86,7 @@ def demo(model: Path | None = None, report: Report = lambda what, done, of: None
                 stack.enter_context(NodeProcess(parties, model / f"node{role}", role, sockets[role - 1], ports[2 - role]))
                 for role in (1, 2)
             ]
+            keep_apart([node.pid for node in nodes])
             deadline = time.monotonic() + READY_SECONDS
             warm_up(client)
             for role, node in enumerate(nodes, 1):

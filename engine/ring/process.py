@@ -1,7 +1,11 @@
-"""Settings of a process that computes rounds: how long a thread keeps the interpreter, what becomes of freed memory."""
+"""Settings of processes that compute rounds: their cores, how long a thread keeps the interpreter, freed memory."""
 
 import ctypes
+import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 SWITCH_SECONDS = 2e-4
 """How long a thread keeps the interpreter from another: a round waits for the preparing thread no longer (docs/threads.md)."""
@@ -24,3 +28,28 @@ def tune_process() -> None:
         if mallopt is not None:
             mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
             mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def keep_apart(pids: Sequence[int]) -> None:
+    """Give each of these processes of one machine cores of its own; to be called when they have just begun (Linux only).
+
+    Linux wakes a process on the core of the one that wakes it. Two evaluators that answer each other hundreds of times a
+    token end up on one core, in turns: a round of 250 µs of work at both took 600 µs, kept apart 335 µs. Hyperthreads of
+    one core stay together. Nothing is done where there are fewer cores than processes.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    cores: dict[str, set[int]] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        cores.setdefault(_siblings(cpu), set()).add(cpu)
+    each = len(cores) // len(pids)
+    for at, pid in enumerate(pids if each else ()):
+        own = list(cores.values())[at * each : (at + 1) * each]
+        with suppress(ProcessLookupError):  # it has ended, and whoever waits for it will say so
+            os.sched_setaffinity(pid, set().union(*own))
+
+
+def _siblings(cpu: int) -> str:
+    with suppress(OSError):
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text("ascii")
+    return str(cpu)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from engine.ring.process import keep_apart
 
 PROGRAM = """
 import sys
@@ -27,3 +34,38 @@ def test_a_gates_arrays_are_not_fetched_from_the_kernel_each_time() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     if sys.platform.startswith("linux"):
         assert int(done.stdout) < 2600
+
+
+@contextmanager
+def _two_sleepers() -> Iterator[list[int]]:
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as one, subprocess.Popen(command, stdin=subprocess.PIPE) as two:
+        yield [one.pid, two.pid]
+        one.communicate(b"\n")
+        two.communicate(b"\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux has affinities")
+def test_processes_that_answer_each_other_have_no_core_in_common() -> None:
+    """Where there are two cores; with one they share it."""
+    ours = os.sched_getaffinity(0)
+    with _two_sleepers() as pids:
+        keep_apart(pids)
+        one, two = (os.sched_getaffinity(pid) for pid in pids)
+    assert one | two <= ours
+    assert one.isdisjoint(two) if len(ours) > 1 else one == two == ours
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux has affinities")
+def test_processes_share_a_core_where_there_is_only_one() -> None:
+    """And one that has ended already is passed over."""
+    ours = os.sched_getaffinity(0)
+    one_core = {min(ours)}
+    os.sched_setaffinity(0, one_core)
+    try:
+        with _two_sleepers() as pids:
+            keep_apart(pids)
+            assert [os.sched_getaffinity(pid) for pid in pids] == [one_core, one_core]
+    finally:
+        os.sched_setaffinity(0, ours)
+    keep_apart(pids)
