@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from engine.gates.plan import Kind, Plan, Slot
 from engine.prf import Label, Stream
 from engine.ring.fixed import Real, Ring
+from engine.ring.lookups import Table
 from engine.ring.words import Bytes, pack40, unpack40
 from engine.wire import Extent, Rows, Secret, SlotKey
 
@@ -41,7 +42,7 @@ class Weights(Protocol):
         """``m_W``, the same at both; [out, in]."""
 
     @property
-    def tables(self) -> Mapping[str, Ring]:
+    def tables(self) -> Mapping[str, Table]:
         """Public look-up tables, ready to rotate."""
 
     @property

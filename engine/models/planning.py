@@ -12,14 +12,15 @@ from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.ring.fixed import Ring
 from engine.ring.linear import multiply_into
+from engine.ring.lookups import Table
 from engine.wire import Rows, Wire
 
 
-class _Columns(dict[str, Ring]):
-    """Stands for the tables: a plan depends on their numbers of columns only."""
+class _Columns(dict[str, Table]):
+    """Stands for the tables: a plan depends on their numbers of columns only. Long and short ones: both are compiled."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__({name: np.empty((columns, 128), np.int64) for name, columns in table_columns(spec).items()})
+        super().__init__({name: np.empty((columns, 128), np.int32) for name, columns in table_columns(spec).items()})
 
 
 def table_columns(spec: ModelSpec) -> dict[str, int]:
@@ -41,8 +42,9 @@ class _Empty:
 
     def __init__(self, spec: ModelSpec) -> None:
         tables = _Columns(spec)
+        tables["exp"] = np.empty((1, 128), np.int64)
         tables["pow.coarse"] = tables["pow.fine"] = np.empty(2048, np.int64)
-        self.tables: Mapping[str, Ring] = tables
+        self.tables: Mapping[str, Table] = tables
         none = np.empty((spec.kv_heads, 0, spec.head_dim), np.int64)
         self.keys = [Cache(none, none) for _ in range(spec.layers)]
         self.values = [Cache(none, none) for _ in range(spec.layers)]

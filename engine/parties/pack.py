@@ -5,10 +5,12 @@ from typing import NoReturn
 
 import numpy as np
 
+from engine.functions.tables import shortest
 from engine.models.config import ModelSpec
 from engine.parties.masks import SeedStream, tiles
 from engine.ring.fixed import Ring
 from engine.ring.linear import multiply_into
+from engine.ring.lookups import Table
 from engine.wire import Secret
 
 
@@ -23,7 +25,7 @@ class NodePack(Secret):
     spec: ModelSpec
     masked: dict[str, Ring]
     stored: dict[str, Ring]
-    tables: dict[str, Ring]
+    tables: dict[str, Table]
     prefixes: list[tuple[Ring, Ring]]  #: m of the public prefix's (keys, values), a layer
     seeds: SeedStream
     digest: str  #: of this pack
@@ -94,7 +96,8 @@ def node_pack(
     """A pack; with `stored`, the online halves are made: m_W - λ_W1 at the first evaluator, -λ_W2 at the second."""
     stream = SeedStream(seed, spec)
     halves = {name: _half(role, stream, name, words) for name, words in masked.items() if stored and name != "embed"}
-    return NodePack(role, spec, masked, halves, tables, prefixes, stream, *digests)
+    short = {name: shortest(table) for name, table in tables.items()}
+    return NodePack(role, spec, masked, halves, short, prefixes, stream, *digests)
 
 
 def _half(role: int, stream: SeedStream, name: str, masked: Ring) -> Ring:

@@ -11,7 +11,7 @@ SWITCH_SECONDS = 2e-4
 """How long a thread keeps the interpreter from another: a round waits for the preparing thread no longer (docs/threads.md)."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
-_LARGE_BYTES = 4 << 20  # prepared material and caches: what goes back to the kernel at once
+_LARGE_BYTES = 32 << 20  # what goes back to the kernel at once (more the C library does not allow)
 _KEPT_BYTES = 256 << 20
 
 

@@ -45,6 +45,13 @@ def test_drawn_products_equal_stored_ones(role: int, rows: int) -> None:
         assert not np.array_equal(one, before)
 
 
+def test_tables_are_held_short_where_they_can_be() -> None:
+    """Half to read: SiLU's values have 21 bits at most, an exponential's more."""
+    kinds = {name: table.dtype for name, table in small_model().packs[0].tables.items()}
+    assert kinds["0.silu"] == kinds["0.mlp_norm.fine"] == kinds["reciprocal.coarse"] == np.int32
+    assert kinds["exp"] == kinds["pow.fine"] == np.int64
+
+
 @pytest.mark.parametrize("role", [1, 2])
 def test_the_halves_are_the_formula(role: int) -> None:
     model = small_model()
