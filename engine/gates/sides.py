@@ -15,6 +15,7 @@ from engine.gates.plan import Kind, Plan, Slot
 from engine.prf import Label, Stream
 from engine.ring.fixed import Real, Ring
 from engine.ring.lookups import Table
+from engine.ring.process import lasting
 from engine.ring.words import Bytes, pack40, unpack40
 from engine.wire import Extent, Rows, Secret, SlotKey
 
@@ -73,9 +74,9 @@ class Dealing:
         self.plan, self.section, self.rows, self.masks = plan, section, rows, masks
         self.gate = 0
         self._streams = streams
-        self._tapes = tuple(
-            fixed_tape(stream, words, section, rows) for stream, words in zip(streams, plan.tape_words, strict=True)
-        )
+        self._tapes = tuple(np.empty((rows.count, words), np.int64) for words in plan.tape_words)
+        for tape, stream in zip(self._tapes, streams, strict=True):
+            fill_tape(tape, stream, section, rows)
         self._dealt = np.zeros((rows.count, plan.dealt_words), np.int64)
         self._keyed: dict[SlotKey, NDArray[Any]] = {}
         self._done: set[SlotKey] = set()
@@ -131,12 +132,10 @@ class Dealing:
         return keyed_run(self._streams[which], self.plan.keyed[key], slot, self.section, self.rows)
 
 
-def fixed_tape(stream: Stream, words: int, section: int, rows: Rows) -> Ring:
-    """The fixed slots of each row, [rows, words]."""
-    tape = np.empty((rows.count, words), np.int64)
+def fill_tape(tape: Ring, stream: Stream, section: int, rows: Rows) -> None:
+    """Draw the fixed slots of each row, [rows, words]."""
     for r in range(rows.count):
         stream.fill(tape[r], Label.FIXED, rows.first + r, section, 0)
-    return tape
 
 
 def keyed_run(stream: Stream, number: int, slot: Slot, section: int, rows: Rows) -> Ring:
@@ -198,12 +197,16 @@ def prepare(
 ) -> Material:
     """An evaluator's work ahead of time: draw its streams, read the dealt material, and make κ - λ·m_W of each matrix.
 
-    `dealt` has been checked against ``plan.dealt_bytes`` (it is empty at the first evaluator).
+    `dealt` has been checked against ``plan.dealt_bytes`` (it is empty at the first evaluator); it is kept if it is writable.
     `negative_product(x, w, out)` does ``out -= x @ w.T``.
     """
     material = Material(plan, rows)
-    tape = fixed_tape(stream, plan.tape_words[role - 1], section, rows)
-    data = np.frombuffer(dealt, np.uint8).copy()  # aligned and ours, whatever frame it came in
+    words = plan.tape_words[role - 1]
+    tape = lasting(8 * rows.count * words).view(np.int64).reshape(rows.count, words)
+    fill_tape(tape, stream, section, rows)
+    data = np.frombuffer(dealt, np.uint8)
+    if not data.flags.writeable or data.ctypes.data % 8:
+        data = data.copy()  # kernels are compiled for aligned, writable words
     at_keyed = plan.dealt_words * 8 * rows.count
     second = data[:at_keyed].view(np.int64).reshape(rows.count, plan.dealt_words) if role == 2 else None
     for key, slot in plan.slots.items():
@@ -223,9 +226,10 @@ def prepare(
         else:
             material.arrays[key] = keyed_run(stream, plan.keyed[key], slot, section, rows)
     for product in plan.products:
-        out = np.ascontiguousarray(material.arrays[product.slot])
+        kappa = material.arrays[product.slot]
+        out = np.array(kappa, order="C")
         negative_product(np.ascontiguousarray(material.arrays[product.lam]), weights.masked(product.weight), out)
-        material.arrays[product.slot] = out
+        kappa[:] = out
     return material
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from engine.ring.process import keep_apart
+from engine.ring.process import keep_apart, lasting
 
 PROGRAM = """
 import sys
@@ -69,3 +72,29 @@ def test_processes_share_a_core_where_there_is_only_one() -> None:
     finally:
         os.sched_setaffinity(0, ours)
     keep_apart(pids)
+
+
+@pytest.mark.parametrize("size", [0, 1000, 3 << 20])
+def test_lasting_memory_can_be_written_and_read_as_words(size: int) -> None:
+    held = lasting(size)
+    assert held.size == size
+    held[:] = 255
+    assert (held.view(np.int64) == -1).all()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_large_lasting_memory_goes_back_when_nobody_holds_it() -> None:
+    """Whatever was asked for after it."""
+
+    def private() -> int:
+        found = re.search(r"^RssAnon:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        return int(found[1]) << 10 if found else 0
+
+    before = private()
+    held = lasting(64 << 20)
+    held[:] = 1
+    later = np.ones(1000)
+    assert private() > before + (60 << 20)
+    del held
+    assert private() < before + (10 << 20)
+    del later
