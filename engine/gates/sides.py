@@ -77,8 +77,11 @@ class Dealing:
         self._tapes = tuple(np.empty((rows.count, words), np.int64) for words in plan.tape_words)
         for tape, stream in zip(self._tapes, streams, strict=True):
             fill_tape(tape, stream, section, rows)
-        self._dealt = np.zeros((rows.count, plan.dealt_words), np.int64)
-        self._keyed: dict[SlotKey, NDArray[Any]] = {}
+        # The padding behind a slot of 5-byte words is sent, too: zeros, not what lay in memory.
+        self._material = np.zeros(plan.dealt_bytes(rows), np.uint8)
+        fixed = plan.dealt_words * 8 * rows.count
+        self._dealt = self._material[:fixed].view(np.int64).reshape(rows.count, plan.dealt_words)
+        self._keyed = plan.keyed_bounds(rows)
         self._done: set[SlotKey] = set()
 
     def kappa(self, name: str, extent: Extent) -> tuple[Ring, Ring]:
@@ -100,7 +103,8 @@ class Dealing:
             raise RuntimeError(f"slot {key} is dealt twice")
         self._done.add(key)
         if slot.keyed:
-            self._keyed[key] = _packed(second, slot.width)
+            start, stop = self._keyed[key]
+            self._material[start:stop] = _packed(second, slot.width).reshape(-1).view(np.uint8)
             return
         at = self.plan.dealt[key]
         flat = second.reshape(self.rows.count, slot.row_words())
@@ -115,15 +119,11 @@ class Dealing:
         """Deal an additive share of `values`, which the dealer knows."""
         self.deal(name, values.reshape(-1) - self.first(name).reshape(-1))
 
-    def material(self) -> bytes:
+    def material(self) -> memoryview:
         """The section's material for the second evaluator; RuntimeError unless every dealt slot was dealt."""
         if missing := {key for key, slot in self.plan.slots.items() if slot.kind is Kind.SHARE} - self._done:
             raise RuntimeError(f"slots {sorted(missing)} were not dealt")
-        parts = [self._dealt.tobytes()]
-        for key in self.plan.keyed:
-            if self.plan.slots[key].kind is Kind.SHARE:
-                parts.append(self._keyed[key].tobytes())
-        return b"".join(parts)
+        return self._material.data
 
     def _drawn(self, key: SlotKey, slot: Slot, which: int) -> Ring:
         if not slot.keyed:
