@@ -81,7 +81,7 @@ class Demo:
                 self._nodes[role] = undo.enter_context(NodeProcess(self._parties, pack, role, listener, peer_port))
             sockets.close()
             if missing:
-                warm_up(self.model)
+                warm_up(self.model, lambda: tick(len(missing)))
                 wait_until_ready([self._nodes[role] for role in missing], tick)
             undo.pop_all()
 
