@@ -46,6 +46,13 @@ def test_the_answer_is_the_plaintexts(small: SharedSmall, conversation: Conversa
     assert not follow.wrong
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux has affinities")
+def test_the_nodes_have_cores_of_their_own(parties: Demo) -> None:
+    """Else Linux puts both, which answer each other, on one."""
+    one, two = (os.sched_getaffinity(pid) for pid in parties.pids)
+    assert one.isdisjoint(two) or len(os.sched_getaffinity(0)) == 1
+
+
 @pytest.mark.parametrize("piece", [1000, 4096])
 def test_material_in_pieces_is_put_together(
     small: SharedSmall, parties: Demo, piece: int, monkeypatch: pytest.MonkeyPatch
