@@ -11,7 +11,7 @@ from engine.gates.sides import Cache
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.ring.fixed import Ring
-from engine.ring.linear import multiply_into
+from engine.ring.linear import multiply_into, multiply_low40_into
 from engine.ring.lookups import Table
 from engine.wire import Rows, Wire
 
@@ -44,14 +44,18 @@ class _Empty:
         tables = _Columns(spec)
         tables["exp"] = np.empty((1, 128), np.int64)
         tables["pow.coarse"] = tables["pow.fine"] = np.empty(2048, np.int64)
+        self._low40 = spec.low40
         self.tables: Mapping[str, Table] = tables
         none = np.empty((spec.kv_heads, 0, spec.head_dim), np.int64)
         self.keys = [Cache(none, none) for _ in range(spec.layers)]
         self.values = [Cache(none, none) for _ in range(spec.layers)]
 
     def multiply(self, weight: str, x: Ring, out: Ring) -> None:
-        """No matrix: compiles the kernel."""
-        multiply_into(x, self.masked(weight), out)
+        """No matrix: compiles the kernels."""
+        if weight in self._low40:
+            multiply_low40_into(x, np.empty((0, 0), np.uint32), np.empty((0, 0), np.uint8), out)
+        else:
+            multiply_into(x, self.masked(weight), out)
 
     def masked(self, weight: str) -> Ring:
         """No matrix."""
