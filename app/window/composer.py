@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from PySide6.QtCore import QMimeData, QSize, Qt, Signal
-from PySide6.QtGui import QFocusEvent, QInputMethodEvent, QKeyEvent, QMouseEvent, QTextCursor, QTextOption
+from PySide6.QtGui import QFocusEvent, QFontMetricsF, QInputMethodEvent, QKeyEvent, QMouseEvent, QTextCursor, QTextOption
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from app.window.icons import icon
@@ -17,8 +19,9 @@ _ANSWERING = "Esc stops the answer"
 _MOST_LINES = 8
 _NOT_OURS = (Qt.Key.Key_Escape, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
 """Keys that mean the window: stop, and turn the conversation's pages."""
-MAX_CHARACTERS = 200_000
-"""Far more than a model's context, few enough to stay fluent; a paste that would make it more is refused."""
+MAX_CHARACTERS = 50_000
+"""Several times a model's context, few enough to stay fluent: Qt lays a long word out in a time that grows with its square.
+A paste that would make it more is refused."""
 
 
 class Composer(QFrame):
@@ -118,7 +121,7 @@ class Composer(QFrame):
             self.field.clear()
             self.sent.emit(text)
         elif text:
-            self._warn("The answer is still being written · Esc stops it" if self._hint == _ANSWERING else self._hint)
+            self._warn("Not sent: another message is in progress · Esc stops it" if self._busy else self._hint)
 
     def _refuse(self, count: int) -> None:
         self._warn(
@@ -212,6 +215,9 @@ class _Field(QPlainTextEdit):
 
     def _fit(self) -> None:
         lines = max(int(self.document().size().height()), 1)
+        line = ceil(
+            QFontMetricsF(self.font()).lineSpacing()
+        )  # as high as the layout makes it, or a long text scrolls too early
         more = lines > _MOST_LINES
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded if more else Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setFixedHeight(min(lines, _MOST_LINES) * self.fontMetrics().lineSpacing() + 6)
+        self.setFixedHeight(min(lines, _MOST_LINES) * line + 6)

@@ -285,10 +285,11 @@ class MainWindow(QMainWindow):
             self._take_back()
         elif self._answer is not None:
             self._fail(text)
+        title = "Trine could not start." if self._running is None else "Trine had to stop."
         self._running = None
         self.waiting.hide()
         self.composer.set_ready(False, "The nodes are not running: nothing can be sent")
-        self.trouble.show_error("The nodes are not running.", text)
+        self.trouble.show_error(title, text)
         self.status.set_states(dict.fromkeys(("node1", "node2"), "not running"))
         self._say(text)
 

@@ -184,6 +184,7 @@ def _style_tables(document: QTextDocument, colors: Colors) -> None:
             form.setBorderBrush(QBrush(QColor(colors.border)))
             form.setBorderStyle(QTextFrameFormat.BorderStyle.BorderStyle_Solid)
             form.setCellPadding(6)
+            form.setTopMargin(8)
             form.setBottomMargin(12)
             frame.setFormat(form)
 

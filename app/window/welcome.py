@@ -23,7 +23,7 @@ _PROMISE = (
     "if all follow the protocol and no two work together."
 )
 _DEMO = "In this demo all three run on this one computer: it shows how it works, and protects nothing from its owner."
-_WIDTH = 560
+_WIDTH = 600
 
 
 class Welcome(QWidget):
