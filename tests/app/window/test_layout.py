@@ -8,7 +8,7 @@ import pytest
 from PySide6.QtCore import QMimeData, QPoint, QSize, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QDialogButtonBox, QLabel, QToolButton, QWidget
+from PySide6.QtWidgets import QApplication, QDialogButtonBox, QLabel, QScrollArea, QToolButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from app.window.about import PrivacyDialog
@@ -113,6 +113,10 @@ def test_the_privacy_page_fits_and_scrolls(show: Show) -> None:
     QApplication.processEvents()
     close = dialog.findChild(QDialogButtonBox)
     assert dialog.rect().contains(close.geometry())
+    area = dialog.focusWidget()
+    assert isinstance(area, QScrollArea)
+    QTest.keyClick(area, Qt.Key.Key_PageDown)
+    assert area.verticalScrollBar().value() > 0
     assert not cut(dialog)
     dialog.reject()
 
