@@ -321,7 +321,7 @@ class MainWindow(QMainWindow):
                     self.status.set_figure("speed", f"{event.tokens_per_second:.1f} tokens/s")
             case Done():
                 self._lost = 0
-                answer.finish(sentences.note(event))
+                answer.finish(*sentences.note(event))
                 self._say("Stopped" if event.reason is Reason.STOPPED else "The answer is complete")
                 self._idle()
             case Failed():

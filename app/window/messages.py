@@ -197,11 +197,11 @@ class Answer(QWidget):
         if not self._timer.isActive():
             self._timer.start(RENDER_INTERVAL_MS)
 
-    def finish(self, note: str) -> None:
-        """The answer is whole, or stopped; `note` says its figures."""
+    def finish(self, *note: str) -> None:
+        """The answer is whole, or stopped; `note` says its figures, at length and shorter."""
         self._render()
         self.progress.hide()
-        self.foot.show_note(note, copyable=bool(self.text))
+        self.foot.show_note(*note, copyable=bool(self.text))
 
     def fail(self, text: str) -> None:
         """Say what went wrong, behind what came of the answer."""
@@ -317,7 +317,7 @@ class _Foot(QWidget):
         super().__init__(parent)
         self.copy = tool_button(self, "Copy this answer")
         self.again = tool_button(self, "Answer again")
-        self.note = named(QLabel(self, wordWrap=True), "meta")
+        self.note = FittingLabel(self, "meta")  # one that wraps would have all messages laid out thrice at each token
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(4)
@@ -332,9 +332,9 @@ class _Foot(QWidget):
         self.set_colors(colors)
         self.hide()
 
-    def show_note(self, note: str, *, copyable: bool) -> None:
+    def show_note(self, *note: str, copyable: bool) -> None:
         """The answer has ended."""
-        self.note.setText(note)
+        self.note.say(*note)
         self.copy.setVisible(copyable)
         self.show()
 

@@ -29,12 +29,13 @@ def progress(step: StepProgress, elapsed: float) -> tuple[str, str]:
     return _BETWEEN.join(["Computing your message among three parties", *words]), _BETWEEN.join(words)
 
 
-def note(done: Done) -> str:
-    """The figures of an answer, and why it ended if not by itself."""
+def note(done: Done) -> tuple[str, str]:
+    """The figures of an answer, and why it ended if not by itself; shorter, what of that matters most."""
     speed = done.speed
     if not speed.answer_tokens and done.reason is Reason.END:
-        return "The model answered nothing."
+        return ("The model answered nothing.",) * 2
     words = [f"{speed.answer_tokens:,} tokens" if speed.answer_tokens != 1 else "1 token"]
     if speed.tokens_per_second:
         words.append(f"{speed.tokens_per_second:.1f} tokens/s")
-    return _BETWEEN.join([*words, *filter(None, [_ENDS.get(done.reason)])])
+    words.extend(filter(None, [_ENDS.get(done.reason)]))
+    return _BETWEEN.join(words), words[-1]
