@@ -35,6 +35,7 @@ __all__ = ["MainWindow"]
 
 _SIZE = QSize(980, 760)
 _START_AGAIN = "\nIf trying again does not help, quit Trine and start it again."
+_COMMANDS = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.AltModifier | Qt.KeyboardModifier.MetaModifier
 _POLL_MS = 400
 _LEAVE_MS = 10_000
 """After so long a window that was closed lets go of a worker that hangs."""
@@ -168,7 +169,7 @@ class MainWindow(QMainWindow):
             QTimer.singleShot(_LEAVE_MS, self, self._finished)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  Qt's name
-        """Enter presses the button that has the focus, as Space does; page keys turn the conversation's pages."""
+        """Enter presses the focused button, page keys turn the conversation's pages, typed text goes where one writes."""
         focus = self.focusWidget()
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and isinstance(focus, QAbstractButton):
             if not event.isAutoRepeat():
@@ -177,6 +178,9 @@ class MainWindow(QMainWindow):
             up = event.key() == Qt.Key.Key_PageUp
             step = QAbstractSlider.SliderAction.SliderPageStepSub if up else QAbstractSlider.SliderAction.SliderPageStepAdd
             self.transcript.verticalScrollBar().triggerAction(step)
+        elif focus is not self.composer.field and _is_text(event):
+            self.composer.setFocus()
+            QApplication.sendEvent(self.composer.field, event)
         else:
             super().keyPressEvent(event)
 
@@ -361,3 +365,7 @@ class MainWindow(QMainWindow):
     def _say(self, text: str) -> None:
         """Have a screen reader say it."""
         QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, text))
+
+
+def _is_text(event: QKeyEvent) -> bool:
+    return bool(event.text()) and event.text().isprintable() and not event.modifiers() & _COMMANDS

@@ -213,3 +213,15 @@ def test_page_keys_turn_the_conversation_from_wherever_one_is(show: Show) -> Non
         QTest.keyClick(widget, Qt.Key.Key_PageDown)
         QTest.keyClick(widget, Qt.Key.Key_PageDown)
         shown.qtbot.waitUntil(lambda: bar.value() == bar.maximum())
+
+
+def test_what_is_typed_over_an_answer_goes_where_one_writes(show: Show) -> None:
+    shown = show(replies("Paris."))
+    view = shown.answered("question").view
+    composer = shown.window.composer
+    view.setFocus()
+    QTest.keyClick(view, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    assert composer.text() == ""
+    QTest.keyClick(view, "A")
+    assert composer.text() == "A"
+    assert shown.window.focusWidget() is composer.field
