@@ -9,8 +9,6 @@ Rule 3. What goes wrong with the other node is a ProtocolError, so that the clie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Event
 
 from engine.errors import LinkError, ProtocolError, SessionStopped
@@ -40,11 +38,13 @@ class PeerLink:
     def greet(self, first: Data | None, seconds: float) -> None:
         """Exchange PEER_HELLO; `first` is the other node's if it came already, else it has `seconds`."""
         hello = self._session.send_hello()
-        with _other_node():
+        try:
             if first is None:
                 first = self._link.exchange(hello, seconds)
             else:
                 self._link.send(hello, seconds)
+        except LinkError as error:
+            raise ProtocolError("no-peer", error.what) from error
         self._session.receive_hello(first)
 
     def begin(self) -> None:
@@ -54,8 +54,7 @@ class PeerLink:
     def exchange(self, message: bytes) -> memoryview:
         """One round; SessionStopped after the round in which either side said stop."""
         stopping = self.stop.is_set()
-        with _other_node():
-            reply = self._link.exchange(self._session.send_round(message, stop=stopping), self._patience)
+        reply = self._swap(self._session.send_round(message, stop=stopping))
         if stopping:
             self._session.receive_last(reply)
             theirs = None
@@ -70,18 +69,14 @@ class PeerLink:
         """The step was stopped: tell the other node, unless a round has said so already."""
         if not self._stopped:
             self._stopped = True
-            with _other_node():
-                reply = self._link.exchange(self._session.send_round(b"", stop=True), self._patience)
-            self._session.receive_last(reply)
+            self._session.receive_last(self._swap(self._session.send_round(b"", stop=True)))
+
+    def _swap(self, frame: bytes) -> Data:
+        try:
+            return self._link.exchange(frame, self._patience)
+        except LinkError as error:
+            raise ProtocolError("no-peer", error.what) from error
 
     def abort(self) -> None:
         """End the link at once, from any thread."""
         self._link.abort()
-
-
-@contextmanager
-def _other_node() -> Iterator[None]:
-    try:
-        yield
-    except LinkError as error:
-        raise ProtocolError("no-peer", error.what) from error

@@ -36,6 +36,7 @@ from websockets.server import ServerProtocol
 
 from engine.errors import LinkError, ProtocolError, TrineError
 from engine.link.frames import Data
+from engine.link.whole import FrameSplitter, binary_frame
 
 SILENT = logging.Logger("engine.link", logging.CRITICAL + 1)
 """For `websockets`, whose debug log shows what frames hold."""
@@ -68,6 +69,8 @@ class Connection:
         protocol: ClientProtocol | ServerProtocol,
         early: list[Event],
         *,
+        clean: bool,
+        max_size: int,
         path: str,
         peer_fingerprint: str,
         party: str,
@@ -82,6 +85,7 @@ class Connection:
         self._ping_interval, self._ping_timeout = ping_interval, ping_timeout
         self._sock, self._protocol = sock, protocol
         self._masks = protocol.side is Side.CLIENT
+        self._splitter = FrameSplitter(protocol, max_size, clean=clean)
         self._view = memoryview(bytearray(_READ_BYTES))
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -97,7 +101,7 @@ class Connection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        self._take(early)  # what came together with the end of the handshake
+        self._take([*early])  # what came together with the end of the handshake
 
     # What callers do
 
@@ -281,7 +285,7 @@ class Connection:
     # Bytes out and in; the lock is held, and a failure is kept, not raised
 
     def _post(self, data: Data) -> int:
-        frame = Frame(Opcode.BINARY, data).serialize(mask=self._masks)
+        frame = binary_frame(data, masked=self._masks)
         with self._lock:
             self._check()
             self._queue(frame)
@@ -331,18 +335,20 @@ class Connection:
                     self._fail(LinkError("the other side hung up", self.party))
                     return
                 self._lives()
-                # A view does where bytes are asked for: the protocol appends it to its own buffer.
-                self._protocol.receive_data(cast(bytes, self._view[:count]))
-                self._take(self._protocol.events_received())
+                self._take(self._splitter.take(self._view[:count]))
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError as error:
             self._lost(error)
 
-    def _take(self, events: list[Event]) -> None:
-        """Sort what the protocol made of the bytes."""
+    def _take(self, heard: list[bytes | Event]) -> None:
+        """Sort messages and what the protocol made of other bytes."""
         self._pass_on()  # pongs, the answer to a close, the complaint about an error
-        for event in events:
+        for event in heard:
+            if isinstance(event, bytes):
+                if self._error is None:
+                    self._inbox.append(event)
+                continue
             if not isinstance(event, Frame) or event.opcode in (Opcode.PING, Opcode.PONG):
                 continue
             if event.opcode is Opcode.CLOSE:

@@ -116,8 +116,10 @@ class FrameWriter:
 
     def write(self, kind: FrameType, *parts: Data) -> bytes:
         """The next frame, its payload being the parts one after the other."""
-        payload = parts[0] if len(parts) == 1 else b"".join(parts)
-        data = encode(Frame(kind, self.session, self.sequence, payload), self._limits)
+        size = sum(map(len, parts))
+        if size > self._limits[kind]:
+            raise ValueError(f"{kind.name} of {size} bytes is over its limit")
+        data = b"".join((_HEADER.pack(VERSION, kind, self.session, self.sequence), *parts))
         self.sequence += 1
         return data
 
@@ -146,6 +148,17 @@ class FrameReader:
         self.session = frame.session
         self.sequence += 1
         return frame
+
+    def payload(self, data: Data, kind: FrameType) -> memoryview:
+        """The next frame's payload, if it is of this kind; raises what `read` does, and out-of-place."""
+        fits = self._error is None and self.session is not None and len(data) <= HEADER_BYTES + self._limits[kind]
+        if fits and data[:HEADER_BYTES] == _HEADER.pack(VERSION, kind, self.session, self.sequence):  # all that `read` looks at
+            self.sequence += 1
+            return memoryview(data)[HEADER_BYTES:]
+        frame = self.read(data)
+        if frame.type is not kind:
+            raise ProtocolError("out-of-place", f"{frame.type.name} in place of {kind.name}")
+        return memoryview(frame.payload)
 
     def _checked(self, frame: Frame) -> Frame:
         if self.session is not None and frame.session != self.session:

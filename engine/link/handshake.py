@@ -32,6 +32,7 @@ from engine.link.tls import NAME, Tls
 
 HANDSHAKE_SECONDS = 5.0
 HEAD_LIMIT = 16 << 10
+_HEAD_END = b"\r\n\r\n"
 
 
 def connect(
@@ -60,11 +61,13 @@ def connect(
     with _opening(plain, tls, party) as sock:
         fingerprint = _secure(sock, tls, deadline)
         protocol.send_request(protocol.connect())
-        events = _converse(sock, protocol, deadline)
+        events, clean = _converse(sock, protocol, deadline)
         return Connection(
             sock,
             protocol,
             events,
+            clean=clean,
+            max_size=max_size,
             path=path,
             peer_fingerprint=fingerprint,
             party=party,
@@ -97,7 +100,7 @@ def accept(
     protocol = ServerProtocol(origins=[None], max_size=max_size, logger=SILENT)
     with _opening(plain, tls, party) as sock:
         fingerprint = _secure(sock, tls, deadline)
-        request, *events = _converse(sock, protocol, deadline)
+        (request, *events), clean = _converse(sock, protocol, deadline)
         # Before its answer, a server's protocol makes nothing else of the first bytes.
         path = _answer(protocol, cast(Request, request), fingerprint, admit)
         _send(sock, protocol, deadline)
@@ -106,6 +109,8 @@ def accept(
             sock,
             protocol,
             events,
+            clean=clean,
+            max_size=max_size,
             path=path,
             peer_fingerprint=fingerprint,
             party=party,
@@ -164,10 +169,10 @@ def _secure(sock: ssl.SSLSocket, tls: Tls, deadline: float) -> str:
             return tls.peer(sock)
 
 
-def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol, deadline: float) -> list[Event]:
-    """Send what is to be sent and return what the peer's HTTP head and the bytes after it hold."""
+def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol, deadline: float) -> tuple[list[Event], bool]:
+    """Send what is to be sent and return what the peer's HTTP head and the bytes after it hold, and whether there are none."""
     _send(sock, protocol, deadline)
-    read = 0
+    read, data = 0, b""
     while not (events := protocol.events_received()):
         try:
             data = sock.recv(HEAD_LIMIT)
@@ -181,7 +186,7 @@ def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol, de
             raise LinkError(f"sent more than {HEAD_LIMIT} bytes before the handshake was over")
         protocol.receive_data(data)
         _refuse_if_failed(protocol)
-    return events
+    return events, len(events) == 1 and data.endswith(_HEAD_END)
 
 
 def _answer(protocol: ServerProtocol, request: Request, fingerprint: str, admit: Mapping[str, Collection[str]]) -> str:

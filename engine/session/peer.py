@@ -55,7 +55,7 @@ class PeerSession:
 
     def receive_hello(self, data: Data) -> PeerHello:
         """Check the other node's PEER_HELLO; ProtocolError wrong-… with what differs."""
-        theirs, own = PeerHello.parse(self._payload(data, FrameType.PEER_HELLO)), self._own
+        theirs, own = PeerHello.parse(self._reader.payload(data, FrameType.PEER_HELLO)), self._own
         for code, said, expected in (
             ("wrong-program", theirs.program, own.program),
             ("wrong-model", theirs.model, own.model),
@@ -85,8 +85,8 @@ class PeerSession:
         """
         if not self._greeted:
             raise ValueError("ROUND comes after both PEER_HELLOs")
-        payload = self._payload(data, FrameType.ROUND)
-        flag, rest = bytes(payload[:1]), payload[1:]
+        payload = self._reader.payload(data, FrameType.ROUND)
+        flag, rest = payload[:1], payload[1:]
         if flag not in (_GO, _STOP):
             raise ProtocolError("out-of-range", "the flag of a ROUND")
         stop = flag == _STOP
@@ -98,10 +98,4 @@ class PeerSession:
         """The other node's part of the round in which this side said stop: of any length, and of no use any more."""
         if not self._greeted:
             raise ValueError("ROUND comes after both PEER_HELLOs")
-        self._payload(data, FrameType.ROUND)
-
-    def _payload(self, data: Data, kind: FrameType) -> memoryview:
-        frame = self._reader.read(data)
-        if frame.type is not kind:
-            raise ProtocolError("out-of-place", f"{frame.type.name} in place of {kind.name}")
-        return memoryview(frame.payload)
+        self._reader.payload(data, FrameType.ROUND)

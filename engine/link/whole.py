@@ -1,0 +1,102 @@
+"""Whole binary frames, without the protocol's machinery: hundreds a token, each of whose instructions is read from far memory.
+
+Rule 1. Only what leaves no doubt is read here: one unfragmented binary frame after the other, masked as it must be, within the
+        limit. A control frame is given to the protocol once it is whole, so that the protocol stands between frames again;
+        anything else, and all that comes behind it, is the protocol's.
+Rule 2. A length is checked as soon as it is known: nothing is held for a frame that will be refused.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+from websockets.client import ClientProtocol
+from websockets.protocol import Event, Side
+from websockets.server import ServerProtocol
+
+from engine.link.frames import Data
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # not compiled for this machine
+    from websockets.utils import apply_mask
+
+_BINARY, _CONTROL = 0x82, (0x88, 0x89, 0x8A)  # with FIN, without extensions
+_MASKED = 0x80
+_CONTROL_BYTES = 125
+_UNKNOWN, _NOT_OURS = 0, -1
+
+
+def binary_frame(data: Data, *, masked: bool) -> bytes:
+    """The frame of a message (RFC 6455, section 5.2)."""
+    size, flag = len(data), _MASKED if masked else 0
+    if size < 126:
+        head = bytes((_BINARY, flag | size))
+    elif size < 1 << 16:
+        head = bytes((_BINARY, flag | 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((_BINARY, flag | 127)) + size.to_bytes(8, "big")
+    if not masked:
+        return b"".join((head, data))
+    key = os.urandom(4)
+    return b"".join((head, key, apply_mask(data, key)))
+
+
+class FrameSplitter:
+    """Cuts the bytes behind a handshake into messages; `clean`: the handshake ended where its last bytes did."""
+
+    def __init__(self, protocol: ClientProtocol | ServerProtocol, max_size: int, *, clean: bool) -> None:
+        self._protocol, self._limit = protocol, max_size
+        self._masked = _MASKED if protocol.side is Side.SERVER else 0
+        self._ours = clean
+        self._held = bytearray()  # of a frame that is not whole
+        self._needed = 0
+
+    def take(self, data: memoryview) -> list[bytes | Event]:
+        """Whole messages, and what the protocol makes of everything else, in order."""
+        if self._held:
+            self._held += data
+            if len(self._held) < self._needed:
+                return []
+            data = memoryview(bytes(self._held))
+            self._held.clear()
+        found: list[bytes | Event] = []
+        while data and self._ours:
+            size, body = self._measure(data)
+            if size == _NOT_OURS:
+                self._ours = False
+            elif size == _UNKNOWN or size > len(data):
+                self._held += data
+                self._needed = size
+                return found
+            else:
+                found += [self._message(data[:size], body)] if data[0] == _BINARY else self._fed(data[:size])
+                data = data[size:]
+        return found + self._fed(data) if data else found
+
+    def _measure(self, data: memoryview) -> tuple[int, int]:
+        """The size of the frame that begins here, and where its body does."""
+        if len(data) < 2:
+            return _UNKNOWN, 0
+        kind, size = data[0], data[1] & 127
+        if data[1] & _MASKED != self._masked or not (kind == _BINARY or kind in _CONTROL and size <= _CONTROL_BYTES):
+            return _NOT_OURS, 0
+        body = 2 if size < 126 else 4 if size == 126 else 10
+        if len(data) < body:
+            return _UNKNOWN, 0
+        if size >= 126:
+            size = int.from_bytes(data[2:body], "big")
+        if size > self._limit:
+            return _NOT_OURS, 0
+        if self._masked:
+            body += 4
+        return body + size, body
+
+    def _message(self, frame: memoryview, body: int) -> bytes:
+        return apply_mask(frame[body:], bytes(frame[body - 4 : body])) if self._masked else bytes(frame[body:])
+
+    def _fed(self, data: memoryview) -> list[bytes | Event]:
+        # A view does where bytes are asked for: the protocol appends it to its own buffer.
+        self._protocol.receive_data(cast(bytes, data))
+        return list(self._protocol.events_received())
