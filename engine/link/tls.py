@@ -17,6 +17,7 @@ import secrets
 import ssl
 import tempfile
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,13 +40,19 @@ class Identity:
     key: bytes = field(repr=False)
     fingerprint: str
 
-    def save(self, directory: Path) -> None:
-        """Write `certificate.pem` and `key.pem`, mode 0600, into a new or empty directory."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, content in ((_CERTIFICATE_FILE, self.certificate), (_KEY_FILE, self.key)):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            with open(os.open(directory / name, flags, 0o600), "wb") as file:
-                file.write(content)
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Write `certificate.pem` and `key.pem`, mode 0600, into a directory (mode 0700 if it is new).
+
+        OSError, with what was written taken away again, if they cannot be, or one of them is there already.
+        """
+        root = Path(directory)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with ExitStack() as undo:
+            for name, content in ((_KEY_FILE, self.key), (_CERTIFICATE_FILE, self.certificate)):
+                with open(os.open(root / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                    undo.callback(os.unlink, root / name)
+                    file.write(content)
+            undo.pop_all()
 
 
 def load_identity(directory: Path) -> Identity:
@@ -54,7 +61,8 @@ def load_identity(directory: Path) -> Identity:
         certificate = (directory / _CERTIFICATE_FILE).read_bytes()
         key = (directory / _KEY_FILE).read_bytes()
     except OSError as error:
-        raise LinkError(f"{directory}: the identity cannot be read: {error.strerror}") from error
+        what = f"the identity cannot be read: {error.strerror} (`trine-model identity` makes one)"
+        raise LinkError(f"{directory}: {what}") from error
     return Identity(certificate, key, fingerprint(certificate))
 
 
