@@ -1,20 +1,26 @@
-"""`trine-model`: share a checkpoint to two nodes, and check what was shared."""
+"""`trine-model`: share a checkpoint to two nodes, check what was shared, make the identities that parties show each other.
+
+Exit code 0; 1 if `check` finds a window used beyond its edge; 2 if the model, a pack or an option cannot be used; 4 if
+something cannot be written; 130 after Ctrl-C. After every other code than 0 and 1 nothing is left of what was begun.
+"""
 
 import json
 import math
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from engine.errors import TrineError
+from engine.errors import InputError, ModelError, TrineError
 
 if TYPE_CHECKING:
     from engine.models.config import ModelSpec
@@ -24,24 +30,42 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 EDGE = 0.75  #: a value beyond this part of its window is reported
+INTERRUPTED = 130
+MAX_IDENTITY = 40  #: bytes of an identity's name; a certificate has room for 64, some of them ours
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"trine-model {version('trine')}\n")
+        raise typer.Exit
 
 
 @app.callback()
-def _model() -> None:
-    """Prepare a model for private chat: share it to two nodes, check it."""
+def _model(
+    _: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Prepare a private chat: share a model to two nodes, check it, make the parties' identities."""
 
 
-def share_model(source: Path, out: Path, name: str, context: int, report: "Report") -> "ModelSpec":
+def share_model(source: Path, out: Path, name: str, context: int | None, report: "Report") -> "ModelSpec":
     """Share the checkpoint at `source` (a Hugging Face directory or a GGUF file) into `out`.
 
+    `context`: the longest conversation in tokens; None: 2048, or fewer if the model was made for fewer.
+
     Raises:
-        ModelError: it cannot be used; nothing is left behind.
+        InputError: the name or the context cannot be had.
+        ModelError: it cannot be used.
+        OutputError: `out` cannot be written. In each case nothing is left behind.
     """
     from engine.provision.checkpoint import open_checkpoint
     from engine.provision.share import Options, share
 
     checkpoint = open_checkpoint(source)
-    return share(checkpoint, out, Options(name, context, *_chat(checkpoint)), report)
+    try:
+        chat = _chat(checkpoint)
+    except (InputError, ModelError) as error:  # what is wrong with a template, which does not know where it is from
+        raise ModelError(str(error), source) from error
+    return share(checkpoint, out, Options(name, context, *chat), report)
 
 
 def _chat(checkpoint: "Checkpoint") -> tuple[list[list[int]], list[int], list[int]]:
@@ -59,11 +83,14 @@ def share(
     model: Annotated[Path, typer.Argument(help="A LLaMA checkpoint directory (Hugging Face) or a GGUF file.")],
     out: Annotated[Path, typer.Option(help="An empty or new directory for node1, node2 and client.")],
     name: Annotated[str, typer.Option(help="What users see; the file's name by default.")] = "",
-    context: Annotated[int, typer.Option(min=32, help="The longest conversation, in tokens.")] = 2048,
+    context: Annotated[
+        int | None,
+        typer.Option(help="The longest conversation, in tokens; 2048 by default, or fewer if the model was made for fewer."),
+    ] = None,
 ) -> None:
     """Write a pack for each node and the clients' file. Give each to its party only: two of the three are the model."""
     with _errors(), _progress() as report:
-        spec = share_model(model, out, name or model.stem, context, report)
+        spec = share_model(model, out, name or model.resolve().stem, context, report)
     Console().print(
         f"Shared {spec.name}: {out}/node1, {out}/node2 and {out}/client. "
         f"A token is garbled (and redone) with probability 2^{math.log2(spec.wrap_budget):.1f}.",
@@ -115,6 +142,31 @@ def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tu
     return accuracy, checking.window_use(spec, seen)
 
 
+@app.command()
+def identity(
+    directory: Annotated[Path, typer.Argument(help="A new or empty directory for certificate.pem and key.pem.")],
+    name: Annotated[str, typer.Option(help="What the certificate says; the directory's name by default.")] = "",
+) -> None:
+    """Make what a node or a client shows to the others: a certificate for them to have, and its key, for nobody else."""
+    from engine.link import make_identity
+    from engine.provision.output import PRIVATE, make_directory, writing_to
+
+    name = name or directory.resolve().name
+    with _errors():
+        if not name.isprintable() or not 0 < len(name.encode()) <= MAX_IDENTITY:
+            raise InputError(f"an identity's name is 1 to {MAX_IDENTITY} bytes of printable text; choose another with --name")
+        made = make_identity(name)
+        with ExitStack() as undo, writing_to(directory):
+            make_directory(directory, undo)
+            directory.chmod(PRIVATE)
+            made.save(directory)
+            undo.pop_all()
+    sys.stdout.write(
+        f"Made {directory}/certificate.pem, for the other parties, and {directory}/key.pem, for nobody else.\n"
+        f"SHA-256 of the certificate: {made.fingerprint}\n"
+    )
+
+
 def _print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float) -> None:
     table = Table(title=f"Engine beside plaintext, {accuracy.tokens} tokens", show_header=False)
     table.add_row("logit error, rms / spread", f"{accuracy.logit_error:.3%}")
@@ -133,27 +185,43 @@ def _print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float)
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """One clear line on stderr and the error's exit code."""
+    """One clear line on stderr and the error's exit code; signals that end a program unwind it first."""
+    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     except TrineError as error:
         sys.stderr.write(f"trine-model: {error}\n")
         raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 @contextmanager
 def _progress() -> "Iterator[Report]":
-    """A bar for each kind of work, on stderr."""
+    """A bar for each kind of work, on stderr if that is a terminal; nothing before the first work."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, object] = {}
+    progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    tasks: dict[str, TaskID] = {}
 
-        def report(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=of)
-            progress.update(tasks[what], completed=done)  # type: ignore[arg-type]  # a task's id
+    def report(what: str, done: int, of: int) -> None:
+        if what not in tasks:
+            progress.start()
+            tasks[what] = progress.add_task(what, total=of)
+        progress.update(tasks[what], completed=done)
 
+    try:
         yield report
+    finally:
+        if tasks:
+            progress.stop()
 
 
 def main() -> None:

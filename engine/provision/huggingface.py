@@ -32,7 +32,7 @@ from engine.provision.checkpoint import (
     read_bytes,
     require_llama_tensors,
 )
-from engine.provision.fields import Fields, read_json, read_text
+from engine.provision.fields import Fields, read_json, read_text, require_file
 from engine.provision.tokenizer import (
     build_tokenizer,
     load_tokenizer,
@@ -247,6 +247,7 @@ def _file_places(file: Path) -> dict[str, _Place]:
     shape needs, that they cover the file without gap or overlap. It does not read bfloat16 into
     numpy, so the reading is done here.
     """
+    require_file(file)
     try:
         with safe_open(file, framework="np"):
             pass
