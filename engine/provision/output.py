@@ -34,8 +34,8 @@ def make_directory(out: Path, undo: ExitStack) -> None:
             raise InputError(f"{out}: holds {held[0]!r} already; name a new or an empty directory")
     missing = [path for path in (out, *out.parents) if not path.exists()]
     for path in reversed(missing):
+        undo.callback(_remove_empty, path)  # before it is made: a signal may come between
         path.mkdir(mode=PRIVATE if path == out else 0o777)
-        undo.callback(_remove_empty, path)
     if not out.is_dir():
         raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
 
@@ -44,8 +44,8 @@ def make_directories(out: Path, undo: ExitStack) -> None:
     """`out`, and one directory a party, which goes with all that is in it."""
     make_directory(out, undo)
     for party in PARTIES:
-        (out / party).mkdir(mode=PRIVATE)
         undo.callback(shutil.rmtree, out / party, ignore_errors=True)
+        (out / party).mkdir(mode=PRIVATE)
 
 
 def require_space(needed: int, out: Path) -> None:
