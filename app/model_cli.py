@@ -20,12 +20,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from engine.errors import InputError, ModelError, TrineError
+from engine.errors import InputError, TrineError
 
 if TYPE_CHECKING:
     from engine.models.config import ModelSpec
     from engine.provision.check import Accuracy
-    from engine.provision.checkpoint import Checkpoint
     from engine.provision.share import Report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -57,25 +56,12 @@ def share_model(source: Path, out: Path, name: str, context: int | None, report:
         ModelError: it cannot be used.
         OutputError: `out` cannot be written. In each case nothing is left behind.
     """
+    from app.reading import read_calibration
     from engine.provision.checkpoint import open_checkpoint
     from engine.provision.share import Options, share
 
-    checkpoint = open_checkpoint(source)
-    try:
-        chat = _chat(checkpoint)
-    except (InputError, ModelError) as error:  # what is wrong with a template, which does not know where it is from
-        raise ModelError(str(error), source) from error
-    return share(checkpoint, out, Options(name, context, *chat), report)
-
-
-def _chat(checkpoint: "Checkpoint") -> tuple[list[list[int]], list[int], list[int]]:
-    """(calibration texts, public prefix, tokens that end an answer)."""
-    from app import texts
-    from engine.generate.tokenizer import ChatTokenizer
-
-    shape = checkpoint.shape
-    chat = ChatTokenizer(checkpoint.tokenizer, checkpoint.chat_template, shape.eos_ids)
-    return texts.calibration(checkpoint.tokenizer), chat.public_prefix(), sorted(chat.stop_ids)
+    text = read_calibration(source)
+    return share(open_checkpoint(source), out, Options(name, context, text.texts, text.prefix, text.eos), report)
 
 
 @app.command()
@@ -120,14 +106,13 @@ def check(
 
 def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tuple[Accuracy, dict[tuple[int, str], float]]":
     """(the accuracy, how much of each window was used) of a shared model, all three parties in this process."""
-    from app import texts
+    from app.reading import read_checking
     from engine.parties.trio import Trio
     from engine.provision import check as checking
     from engine.provision.checkpoint import open_checkpoint
     from engine.provision.pack import load_client_model, load_node_pack
     from engine.provision.weights import WeightSource
 
-    checkpoint = open_checkpoint(model)
     client = load_client_model(shared / "client")
     packs = [load_node_pack(shared / f"node{role}") for role in (1, 2)]
     spec = client.spec
@@ -135,8 +120,8 @@ def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tu
     def trio(context: int) -> Trio:
         return Trio(spec, client.seeds, packs, prefix=len(spec.prefix), context=context)
 
-    pieces = texts.checking(checkpoint.tokenizer, tokens)
-    weights = WeightSource(checkpoint)
+    pieces = read_checking(model, tokens)
+    weights = WeightSource(open_checkpoint(model))
     total = sum(map(len, pieces))
     accuracy, seen = checking.check(trio, weights, spec, pieces, lambda done: report("comparing", done, total))
     return accuracy, checking.window_use(spec, seen)

@@ -82,13 +82,15 @@ class TrineError(Exception):
 class ModelError(TrineError):
     """This model cannot be used.
 
-    `what` says what is wrong with it, `path` where (a checkpoint, a GGUF file, a pack).
+    `what` says what is wrong with it, `path` where (a checkpoint, a GGUF file, a pack). Both may quote the model, so what
+    would not print, or would steer a terminal, is shown as U+FFFD.
     """
 
     exit_code: ClassVar[int] = 2
 
     def __init__(self, what: str, path: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(what if path is None else f"{os.fspath(path)}: {what}")
+        text = what if path is None else f"{os.fspath(path)}: {what}"
+        super().__init__("".join(c if c.isprintable() else "\ufffd" for c in text))
         self.path = path
 
 

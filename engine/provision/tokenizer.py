@@ -174,9 +174,10 @@ def require_ids_below(tokenizer: Tokenizer, vocab: int, path: Path) -> None:
         raise ModelError(f"the tokenizer knows token {largest}, the model only {vocab} tokens", path)
 
 
-def writes_first(tokenizer: Tokenizer, token: int | None) -> bool:
+def writes_first(tokenizer: Tokenizer, token: int | None, path: Path) -> bool:
     """Whether plain text begins with ``token``."""
-    return token is not None and tokenizer.encode("a").ids[:1] == [token]
+    with _as_model_error(path):
+        return token is not None and tokenizer.encode("a").ids[:1] == [token]
 
 
 @contextmanager
