@@ -1,7 +1,8 @@
 """`trine-model`: share a checkpoint to two nodes, check what was shared, make the identities that parties show each other.
 
-Exit code 0; 1 if `check` finds a window used beyond its edge; 2 if the model, a pack or an option cannot be used; 4 if
-something cannot be written; 130 after Ctrl-C. After every other code than 0 and 1 nothing is left of what was begun.
+Exit code 0; 1 if `check` finds a window used beyond its edge, or logits far from the plaintext's; 2 if the model, a pack
+or an option cannot be used; 4 if something cannot be written; 130 after Ctrl-C. After every other code than 0 and 1
+nothing is left of what was begun.
 """
 
 import json
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 EDGE = 0.75  #: a value beyond this part of its window is reported
+FAR = 0.05  #: and logits that are off by more than this part of their spread: thirty times what the demo model has
 INTERRUPTED = 130
 MAX_IDENTITY = 40  #: bytes of an identity's name; a certificate has room for 64, some of them ours
 
@@ -100,7 +102,7 @@ def check(
         sys.stdout.write(json.dumps(asdict(accuracy) | {"beyond": beyond, "largest_use": max(use.values())}) + "\n")
     else:
         _print_table(accuracy, beyond, max(use.values()))
-    if beyond:
+    if beyond or not accuracy.logit_error <= FAR:  # nor is NaN
         raise typer.Exit(1)
 
 
@@ -120,8 +122,11 @@ def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tu
     def trio(context: int) -> Trio:
         return Trio(spec, client.seeds, packs, prefix=len(spec.prefix), context=context)
 
+    checking.require_one_sharing(shared, client, packs)
     pieces = read_checking(model, tokens)
-    weights = WeightSource(open_checkpoint(model))
+    checkpoint = open_checkpoint(model)
+    checking.require_shape(spec, checkpoint)
+    weights = WeightSource(checkpoint)
     total = sum(map(len, pieces))
     accuracy, seen = checking.check(trio, weights, spec, pieces, lambda done: report("comparing", done, total))
     return accuracy, checking.window_use(spec, seen)
@@ -164,6 +169,8 @@ def _print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float)
     table.add_row("largest use of a window", f"{largest:.0%}")
     console = Console()
     console.print(table)
+    if not accuracy.logit_error <= FAR:
+        console.print("the logits are far from the plaintext's: is this the checkpoint that was shared?", highlight=False)
     for name, value in beyond.items():
         console.print(f"window {name}: used to {value:.0%}; beyond 100 % a value wraps into a wrong cell", highlight=False)
 

@@ -107,14 +107,15 @@ def calibrated_spec(checkpoint: Checkpoint, weights: WeightSource, options: Opti
     """Measure the model on the texts."""
     provisional = _provisional(checkpoint, weights, options, context)
     total = sum(len(text) for text in options.texts)
-    seen, tokens = calibrate.observe(
-        provisional, weights, options.texts, lambda done: report("measuring the model on text", done, total)
-    )
+    with np.errstate(all="ignore"):  # what overflows fits no window
+        seen, tokens = calibrate.observe(
+            provisional, weights, options.texts, lambda done: report("measuring the model on text", done, total)
+        )
     try:
         spec = calibrate.calibrated(provisional, seen, tokens)
     except (ValueError, OverflowError) as error:
         what = _complaint(error) if isinstance(error, ValidationError) else str(error)
-        raise ModelError(f"no look-up windows fit this model: {what}", checkpoint.path) from error
+        raise ModelError(f"no look-up windows fit what this model computes on text: {what}", checkpoint.path) from error
     if spec.wrap_budget > calibrate.WRAP_LIMIT:
         raise ModelError(
             f"a token would be garbled with probability {spec.wrap_budget:.2g}, more than 2^-12 is not served", checkpoint.path

@@ -1,6 +1,7 @@
 """`trine-model` as its user meets it: a real process, exit codes, one clear line."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.link import load_identity
@@ -47,6 +49,22 @@ def test_share_then_check_a_small_model(tmp_path: Path) -> None:
     assert figures["logit_error"] < 0.01
     assert abs(figures["perplexity"] / figures["plain_perplexity"] - 1) < 0.02
     assert checked.returncode == (1 if figures["beyond"] else 0)
+
+
+def test_check_refuses_what_does_not_belong_together(model: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert trine_model("share", model, "--out", tmp_path / name).returncode == 0
+    wider = small_llama.write_gguf(small_llama.ALIGNED, tmp_path / "wider.gguf")
+    assert "another shape than the shared model" in refusal(2, "check", tmp_path / "one", wider)
+    tied = small_llama.write_gguf(small_llama.TIED, tmp_path / "tied.gguf")  # the same shape, another head
+    far = trine_model("check", tmp_path / "one", tied, "--tokens", "20")
+    assert far.returncode == 1
+    assert "is this the checkpoint that was shared?" in far.stdout
+    two = tmp_path / "one" / "node2"
+    for other in (tmp_path / "two" / "node2", tmp_path / "one" / "node1"):
+        shutil.rmtree(two)
+        shutil.copytree(other, two)
+        assert "this is not node 2's pack of the sharing" in refusal(2, "check", tmp_path / "one", model)
 
 
 def test_a_model_that_cannot_be_run_gets_one_line_and_exit_code_2(tmp_path: Path) -> None:
@@ -119,6 +137,13 @@ def test_inputs_that_are_no_models(model: Path, tmp_path: Path) -> None:
     for path, what in ((tmp_path, "there is no client pack here"), (Path("/dev/null"), "there is no client pack here")):
         assert what in refusal(2, "check", path, model)
     assert not out.exists()
+
+
+def test_weights_that_overflow_are_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = {name: np.full_like(values, 3e38) for name, values in small_llama.tensors(small_llama.UNTIED).items()}
+    monkeypatch.setattr(small_llama, "tensors", lambda model: huge)
+    model = small_llama.write_gguf(small_llama.UNTIED, tmp_path / "model.gguf")
+    assert "no look-up windows fit what this model computes on text" in refusal(2, "share", model, "--out", tmp_path / "out")
 
 
 def test_the_version() -> None:
