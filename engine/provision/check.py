@@ -1,6 +1,6 @@
 """Check a shared model against its checkpoint: the engine's logits beside the plaintext's, and every window's use.
 
-The figures are those of the protocol document's section 11, over text that calibration did not see.
+The figures are those of docs/protocol.md, section 11, over text that calibration did not see.
 """
 
 from collections.abc import Callable, Sequence
