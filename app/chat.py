@@ -35,6 +35,7 @@ __all__ = [
     "Started",
     "StepProgress",
     "Text",
+    "Waiting",
 ]
 
 
@@ -118,6 +119,13 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Before the prompt goes out something takes long: `what`, for people."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The prompt goes out: `tokens` of the `context` that the model takes."""
 
@@ -157,8 +165,10 @@ class Failed:
     error: TrineError
 
 
-Event = Started | Progress | Text | Done | Failed
+Event = Waiting | Started | Progress | Text | Done | Failed
 Emit = Callable[[Event], None]
+Revive = Callable[[Callable[[], None]], None]
+"""Starts what has died since, blocking; calls its argument while it waits, which may raise."""
 
 
 ANOTHER_TEMPERATURE = 0.5
@@ -169,7 +179,8 @@ class Chat:
     """The messages of one chat, and the conversation that computes its answers.
 
     `open_conversation` connects to the nodes; a conversation that loses one of them connects again by itself when it is
-    asked the next time, and the whole chat is its context. `context` is the longest, in tokens.
+    asked the next time, and the whole chat is its context. Before each question `revive` brings back nodes that have died.
+    `context` is the longest chat, in tokens.
     """
 
     def __init__(
@@ -178,12 +189,13 @@ class Chat:
         tokenizer: ChatTokenizer,
         settings: Settings,
         context: int,
+        revive: Revive = lambda tick: None,
     ) -> None:
         self.messages: list[Message] = []
         self.settings = settings
         self.context = context
         self.conversation: Conversation | None = None
-        self._open = open_conversation
+        self._open, self._revive = open_conversation, revive
         self._tokenizer = tokenizer
         self._stopping = Flag()
 
@@ -219,6 +231,10 @@ class Chat:
         """Forget all messages."""
         self.messages = []
 
+    def check(self, text: str) -> None:
+        """InputError if `text` cannot be the first question of a chat: empty, no text, or too long."""
+        self._prompt([Message(Role.USER, text)])
+
     def send(self, text: str, emit: Emit) -> None:
         """Answer a question; every outcome is an event, the last one `Done` or `Failed`."""
         self._drop_unanswered()
@@ -252,14 +268,15 @@ class Chat:
     def _generate(self, emit: Emit, settings: Settings) -> Done:
         start = time.monotonic()
         choose = settings.chooser()
-        rendered, context = self._prompt()
-        conversation = self.open()
+        rendered, context = self._prompt(self.messages)
         room = self.context - len(context)
         limit = min(settings.max_tokens, room)
         answer = _Answer(self._tokenizer, settings.stop, emit, start)
-        emit(Started(len(context), self.context))
         reason: Reason | None = None
         try:
+            self._revive(partial(self._wait, emit))
+            conversation = self.open()
+            emit(Started(len(context), self.context))
             reason = self._stream(conversation, context, choose, limit, settings.drafts, answer)
         except SessionStopped:
             reason = Reason.STOPPED
@@ -298,14 +315,19 @@ class Chat:
             conversation.stop()  # again: it forgets what was asked before it began
         answer.progress(step)
 
-    def _prompt(self) -> tuple[str, list[int]]:
+    def _wait(self, emit: Emit) -> None:
+        if self._stopping.is_set():
+            raise SessionStopped
+        emit(Waiting("a node had ended: starting it again"))
+
+    def _prompt(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
         """The conversation as text and tokens, its length checked before anything is sent."""
-        if not self.messages or not self.messages[-1].text.strip():
+        if not messages or not messages[-1].text.strip():
             raise InputError("there is nothing to answer: the message is empty")
-        said = [{"role": message.role.value, "content": message.text} for message in self.messages]
+        said = [{"role": message.role.value, "content": message.text} for message in messages]
         system = [] if self.settings.system is None else [{"role": "system", "content": self.settings.system}]
         rendered = self._tokenizer.render([*system, *said])
-        known = [message.turn for message in self.messages if message.turn is not None]
+        known = [message.turn for message in messages if message.turn is not None]
         tokens = self._tokenizer.encode_rendered(rendered, known)
         if len(tokens) >= self.context:
             raise InputError(

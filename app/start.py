@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.chat import Chat, Settings
+
+if TYPE_CHECKING:
+    from app.demo import Demo
 
 __all__ = ["Report", "Running", "Start", "start_demo"]
 
@@ -30,23 +33,37 @@ Start = Callable[[Report], AbstractContextManager[Running]]
 
 
 @contextmanager
-def start_demo(settings: Settings, model: Path | None, report: Report) -> Iterator[Running]:
+def start_demo(settings: Settings, model: Path | None, report: Report, question: str | None = None) -> Iterator[Running]:
     """Two node processes on this machine and a chat with them; `model` is what `trine-model share` wrote.
 
     Raises:
+        InputError: `question`, the first one if it is known, is too long; no node was started.
         ModelError: the model cannot be used.
         LinkError, ProtocolError: a node did not start.
     """
     from app.demo import demo
-    from app.local_party import Conversation
 
-    with demo(model, report) as parties:
-        shared = parties.model
-        # With a system prompt of its own a chat has one token of the public prefix in common with others.
-        prefix = None if settings.system is None else 1
-        connect = partial(Conversation.open, parties.endpoints, shared, prefix=prefix)
-        chat = Chat(connect, parties.tokenizer(), settings, shared.spec.context)
+    def check(parties: Demo) -> None:
+        if question is not None:
+            _chat_with(parties, settings).check(question)
+
+    with demo(model, report, check) as parties:
+        chat = _chat_with(parties, settings)
         try:
-            yield Running(chat, shared.spec.name)
+            yield Running(chat, parties.model.spec.name)
         finally:
             chat.close()
+
+
+def _chat_with(parties: Demo, settings: Settings) -> Chat:
+    from app.local_party import Conversation
+
+    # With a system prompt of its own a chat has one token of the public prefix in common with others.
+    prefix = None if settings.system is None else 1
+    return Chat(
+        lambda: Conversation.open(parties.endpoints, parties.model, prefix=prefix),
+        parties.tokenizer(),
+        settings,
+        parties.model.spec.context,
+        lambda tick: parties.start(lambda waiting: tick()),
+    )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from app.chat import Chat, Done, Emit, Event, Failed, Progress, Text
+from app.chat import Chat, Done, Emit, Event, Failed, Progress, Reason, Text, Waiting
 from app.start import Report, Running, Start
 
-__all__ = ["answer", "chat_in_terminal", "showing_progress"]
+__all__ = ["answer", "chat_in_terminal", "cut_note", "showing_progress", "writing"]
 
+_ONE_MACHINE = (
+    "In this demo all three run on this one machine. That shows how it works;\n"
+    "it protects nothing from whoever owns the machine.\n"
+)
 _HELP = "Ctrl-C stops an answer, /again answers anew, /new forgets the chat, /quit (or Ctrl-D) ends.\n"
 
 
@@ -55,7 +60,7 @@ def chat_in_terminal(start: Start) -> int:
             running = stack.enter_context(start(report))
             report("connecting to both nodes", 0, 0)
             running.chat.open()
-        _say(f"You chat with {running.model}; no party alone can read along.\n{_HELP}")
+        _say(f"You chat with {running.model}, computed by three parties: no party alone can read along.\n{_ONE_MACHINE}{_HELP}")
         while (text := _read()) is not None and text != "/quit":
             job = _command(running, text)
             if job is not None:
@@ -78,7 +83,7 @@ def _command(running: Running, text: str) -> Callable[[Chat, Emit], None] | None
 
 
 def _one_answer(chat: Chat, job: Callable[[Chat, Emit], None]) -> None:
-    with showing_progress() as report:
+    with _deaf(), showing_progress() as report:
         try:
             last = answer(chat, job, writing(report))
         except KeyboardInterrupt:
@@ -89,6 +94,34 @@ def _one_answer(chat: Chat, job: Callable[[Chat, Emit], None]) -> None:
     sys.stdout.flush()
     if isinstance(last, Failed):
         _say(f"trine: {last.error}\n")
+    elif isinstance(last, Done):
+        _say(cut_note(last, chat))
+
+
+def cut_note(done: Done, chat: Chat) -> str:
+    """A line that says which limit cut the answer; "" if none did."""
+    if done.reason is Reason.LENGTH:
+        return f"The answer was cut after {done.speed.answer_tokens:,} tokens: --max-tokens.\n"
+    if done.reason is Reason.CONTEXT:
+        return f"The answer was cut after {done.speed.answer_tokens:,} tokens: the model takes {chat.context:,} in all.\n"
+    return ""
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Keys that are pressed meanwhile are neither shown nor kept; Ctrl-C and its like still work."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    silent = [*before]
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(terminal, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
 
 
 def writing(report: Report) -> Callable[[Event], None]:
@@ -99,6 +132,8 @@ def writing(report: Report) -> Callable[[Event], None]:
             report("", 0, 0)  # clears the bar before the first word
             sys.stdout.write(event.text)
             sys.stdout.flush()
+        elif isinstance(event, Waiting):
+            report(event.what, 0, 0)
         elif isinstance(event, Progress) and event.step.rows > 1:
             what = "preparing" if event.step.preparing else "computing the prompt"
             report(what, int(1000 * event.step.fraction), 1000)

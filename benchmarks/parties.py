@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.shapes import SHAPES, Work
 from engine.link import make_identity
+from engine.ring.process import keep_apart
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 CHECKED_PREFIX = 16
@@ -56,6 +57,7 @@ def parties(work: Work, model: Path, directory: Path) -> Iterator[Driver]:
     configs = _configure(work, model, directory)
     with ExitStack() as stack:
         nodes = [stack.enter_context(_running("node", directory / f"node{role}.json")) for role in (1, 2)]
+        keep_apart([node.pid for node in nodes])
         desktop = stack.enter_context(_running("desktop", directory / "desktop.json"))
         ports = [int(_line(node)) for node in nodes]
         _line(desktop)

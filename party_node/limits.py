@@ -14,6 +14,8 @@ class Limits:
     """Callers at a time, those in their handshake included."""
     handshake_seconds: float = 5.0
     """For TCP, TLS and the websocket handshake together, and again for the first message."""
+    silence_seconds: float = 8.0
+    """For a client to answer a ping. Longer than a client waits: nobody sits before a node, and a desktop may be very busy."""
     pairing_seconds: float = 10.0
     """Until the other node's half of a session must be there."""
     round_seconds: float = 60.0

@@ -10,7 +10,11 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,34 +27,72 @@ if TYPE_CHECKING:
     from party_node.server import Server
 
 _BACKLOG = 64
+_SIGN_SECONDS = 1.0
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"trine-node {version('trine')}")
+        raise typer.Exit
 
 
 def node(
     model: Annotated[Path, typer.Option(help="This node's pack: a directory that `trine-model share` wrote.")],
     role: Annotated[int, typer.Option(min=1, max=2, help="Which evaluator this node is; its pack says the same.")],
     peer: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the other node listens.")],
-    identity: Annotated[Path, typer.Option(help="Directory with this node's certificate.pem and key.pem.")],
+    identity: Annotated[
+        Path, typer.Option(help="This node's: a directory of certificate.pem and key.pem, or one file of both.")
+    ],
     peer_cert: Annotated[Path, typer.Option(help="The other node's certificate.")],
     client_cert: Annotated[list[Path], typer.Option(help="The certificate of a client; may be given several times.")],
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen.")] = None,
     listen_fd: Annotated[int | None, typer.Option(help="A listening socket that was inherited, instead.")] = None,
-    exit_with_stdin: Annotated[bool, typer.Option("--exit-with-stdin", help="Stop when stdin ends.")] = False,
+    exit_with_stdin: Annotated[
+        bool, typer.Option("--exit-with-stdin", help='Stop when stdin ends, and say "loading" each second until it is ready.')
+    ] = False,
     sessions: Annotated[int, typer.Option(min=1, help="Sessions at a time.")] = 4,
     weights: Annotated[Halves, typer.Option(help="Keep this node's half of the products in memory, or draw it.")] = Halves.AUTO,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """One of the two remote parties: computes on masked values with the other node, for enrolled clients."""
     _one_thread_a_library()
     tune_process()
-    from party_node.start import Options, make_server
-
     try:
-        listener = listening(listen, listen_fd)
-        options = Options(model, role, address(peer), identity, peer_cert, tuple(client_cert), sessions, weights)
-        server = make_server(options, listener)
+        with _signs_of_life(exit_with_stdin):
+            from party_node.start import Options, make_server
+
+            listener = listening(listen, listen_fd)
+            options = Options(model, role, address(peer), identity, peer_cert, tuple(client_cert), sessions, weights)
+            server = make_server(options, listener)
     except TrineError as error:
         print(f"trine-node: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
     _serve(server, listener, exit_with_stdin=exit_with_stdin)
+
+
+@contextmanager
+def _signs_of_life(wanted: bool) -> Iterator[None]:
+    """Say each second that this node loads: who started it tells a frozen node from a slow one. If nobody listens, end."""
+    over = Event()
+
+    def say() -> None:
+        while not over.wait(_SIGN_SECONDS):
+            try:
+                print("loading", flush=True)
+            except OSError:  # nothing is open yet that would need an orderly end
+                os._exit(0)
+
+    thread = Thread(target=say, daemon=True)
+    if wanted:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if wanted:
+            thread.join()
 
 
 def _one_thread_a_library() -> None:
@@ -69,8 +111,10 @@ def address(text: str) -> tuple[str, int]:
 
 def listening(listen: str | None, listen_fd: int | None) -> socket.socket:
     """The listening socket, bound here or inherited; LinkError if there cannot be one."""
-    if (listen is None) == (listen_fd is None):
-        raise InputError("either --listen or --listen-fd is needed")
+    if listen is None and listen_fd is None:
+        raise InputError("it is not said where to listen: give --listen HOST:PORT (or --listen-fd)")
+    if listen is not None and listen_fd is not None:
+        raise InputError("--listen and --listen-fd are both given: leave out one of them")
     try:
         if listen_fd is not None:
             return socket.socket(fileno=listen_fd)

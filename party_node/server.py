@@ -88,6 +88,7 @@ class Server:
                 self._doors,
                 unwatched=[PEER_PATH],
                 handshake_timeout=limits.handshake_seconds,
+                ping_timeout=limits.silence_seconds,
             )
         except LinkError as error:
             self._log.warning("caller refused", why=error.what, party=str(error).partition(": ")[0])

@@ -17,10 +17,13 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 
+import numpy as np
+
 from engine.errors import LinkError, ProtocolError, SessionStopped, TrineError
 from engine.link.link import Link
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
+from engine.ring.process import lasting
 from engine.session import Block, Bye, Hello, Material, NodeSession, PeerError, PeerSession, Rewind, Step, Stop
 from party_node.log import Log, place
 from party_node.node import Node
@@ -44,6 +47,8 @@ class ServedSession:
         self._over = Event()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._steps: SimpleQueue[Step | None] = SimpleQueue()
+        self._place: tuple[int, int] | None = None  # the section that comes in pieces: first row, number
+        self._section, self._collected = lasting(0), 0  # and what came of it
         self._evaluator: Evaluator | None = None
         self._peer: PeerLink | None = None
         self._rows = 0
@@ -85,7 +90,7 @@ class ServedSession:
             if isinstance(event, Block):
                 self._announce(evaluator, event)
             elif isinstance(event, Material):
-                self._jobs.put((event.first_row, event.section, memoryview(event.data)))
+                self._collect(event)
             elif isinstance(event, Step):
                 self._begin(event)
             elif isinstance(event, Rewind):
@@ -103,6 +108,19 @@ class ServedSession:
         if evaluator.role == 1:  # nothing is dealt to it: it draws everything itself
             for section in range(evaluator.sections):
                 self._jobs.put((block.first_row, section, memoryview(b"")))
+
+    def _collect(self, piece: Material) -> None:
+        """Put a section's pieces together. Another section's first piece means that the one before was discarded."""
+        place = (piece.first_row, piece.section)
+        if place != self._place:
+            self._place, self._collected = place, 0
+            self._section = lasting(self._section_bytes(*place))
+        end = self._collected + len(piece.data)
+        self._section[self._collected : end] = np.frombuffer(piece.data, np.uint8)
+        self._collected = end
+        if end == self._section.size:
+            self._jobs.put((*place, self._section.data))
+            self._place = None
 
     def _begin(self, step: Step) -> None:
         if self._peer is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import LinkError, ModelError
-from engine.link import client_tls, load_identity, server_tls
+from engine.link import Identity, Tls, client_tls, load_identity, server_tls
 from engine.link.tls import fingerprint
 from engine.parties.pack import NodePack
 from engine.parties.room import Halves
@@ -41,12 +41,13 @@ def make_server(options: Options, listener: socket.socket) -> Server:
     if len({own.fingerprint, fingerprint(other)} | prints) != 2 + len(prints):
         raise LinkError("this node, the other node and the clients need a certificate each: two of these are the same")
     log = make_log(options.role)
+    dialling, accepting = _protected(options, own, other, clients)
     pack = _pack(options)
     log.info("loaded", weights=str(Halves.STORED if pack.stored else Halves.DRAWN))
     warm_up(pack)
-    peer = Peer(*options.peer, client_tls(own, other), fingerprint(other), own.fingerprint)
+    peer = Peer(*options.peer, dialling, fingerprint(other), own.fingerprint)
     node = Node(pack, peer, Limits(sessions=options.sessions))
-    return Server(node, listener, server_tls(own, [other, *clients]), frozenset(prints), log)
+    return Server(node, listener, accepting, frozenset(prints), log)
 
 
 def _pack(options: Options) -> NodePack:
@@ -58,6 +59,19 @@ def _pack(options: Options) -> NodePack:
 
 def _certificate(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        certificate = path.read_bytes()
     except OSError as error:
         raise LinkError(f"{path}: the certificate cannot be read: {error.strerror}") from error
+    try:
+        fingerprint(certificate)
+    except LinkError as error:
+        raise LinkError(f"{path}: this is no certificate in PEM form") from error
+    return certificate
+
+
+def _protected(options: Options, own: Identity, other: bytes, clients: list[bytes]) -> tuple[Tls, Tls]:
+    """For dialling the other node, and for accepting it and the clients."""
+    try:
+        return client_tls(own, other), server_tls(own, [other, *clients])
+    except LinkError as error:
+        raise LinkError(f"{options.identity}: {error}") from error

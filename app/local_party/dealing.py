@@ -32,6 +32,9 @@ BLOCK_ROWS = 64
 CUSHION = 16
 """Rows that are kept ready while a step runs; the rest of the queue is filled between steps."""
 
+PIECE_BYTES = 1 << 19
+"""Of a section in one message: a step waits for no more, and the copies on a message's way stay in the processor's cache."""
+
 
 @dataclass(slots=True)
 class _Block:
@@ -185,7 +188,9 @@ class Dealing:
         second, dealt = self._links[1], 0
         for section, material in sections:
             self._give_way()
-            second.say(partial(second.session.send_material, first, section, material), ahead=True)
+            for at in range(0, len(material), PIECE_BYTES):
+                piece = material[at : at + PIECE_BYTES]
+                second.say(partial(second.session.send_material, first, section, piece, len(material)), ahead=True)
             dealt += len(material)
             block.dealt = (section + 1) / dealer.sections
             self._inbox.wake()

@@ -24,17 +24,14 @@ class NodeLink:
     def __init__(self, role: int, link: Link, session: ClientSession, inbox: Inbox) -> None:
         self.role, self.link, self.session = role, link, session
         self.party = f"node {role}"
+        self.state = "connected"
+        """For people: "connected", "lost", or "connecting" if it may be called again: it was left when the other was lost."""
         self.partner: NodeLink | None = None  # left, too, when this node is lost: a session needs both
         self._inbox = inbox
         self._sending = Lock()
         self._said = 0
-        self._closing = self._lost = False
+        self._closing = False
         self._reader = Thread(target=self._read, name=f"trine-{self.party}", daemon=True)
-
-    @property
-    def state(self) -> str:
-        """For people: "connected", "lost", or "connecting" if it was left and may be called again."""
-        return "lost" if self._lost else "connecting" if self._closing else "connected"
 
     @property
     def step_bytes(self) -> int:
@@ -73,6 +70,8 @@ class NodeLink:
     def _leave(self, error: ProtocolError | None = None) -> None:
         if not self._closing:
             self._closing = True
+            if self.state == "connected":
+                self.state = "connecting"
             with suppress(TrineError, ValueError), self._sending:
                 self.link.send(self.session.send_bye() if error is None else self.session.send_error(error), 1.0)
         self.link.close()
@@ -98,11 +97,13 @@ class NodeLink:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        lost = self._lost = not self._closing
-        if lost:
+        failed = not self._closing
+        if failed:
+            lost_the_other = isinstance(error, ProtocolError) and error.code == "no-peer"
+            self.state = "connecting" if lost_the_other else "lost"
             self._inbox.fail(self.role, error)
         self.link.close()
-        if lost and self.partner is not None:
+        if failed and self.partner is not None:
             self._inbox.failure(0)  # the other node may be saying why
             self.partner._leave()
 

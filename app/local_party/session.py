@@ -232,12 +232,12 @@ class Session:
         self._phases[decoding] = self._phases[decoding].with_rows(0, rows)
 
 
-def warm_up(model: ClientModel) -> None:
-    """Compile the dealer's kernels before somebody waits for them; nothing of it is used."""
+def warm_up(model: ClientModel, tick: Callable[[], None] = lambda: None) -> None:
+    """Compile the dealer's kernels before somebody waits for them; nothing of it is used. `tick`, called often, may raise."""
     keys = fresh(KEY_BYTES), fresh(KEY_BYTES)
     dealer = Dealer(model.spec, model.seeds, keys, fresh(KEY_BYTES), prefix=1, context=2)
     for _ in dealer.deal(1):
-        continue
+        tick()
 
 
 def open_session(parties: Endpoints, model: ClientModel, *, prefix: int, context: int, queue_bytes: int) -> Session:

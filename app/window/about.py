@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QFrame, QGridLayout, QLabel, QLayout, QScrollArea, QVBoxLayout, QWidget
 
-from app.window.widgets import named
+from app.window.widgets import fit_to_screen, named
 
 __all__ = ["PrivacyDialog"]
 
 _INTRODUCTION = (
     "Your message never leaves this computer in readable form. This computer and two nodes compute the answer together, "
     "on numbers that look random to each of them. What you ask, what the model answers and the model's own weights stay "
-    "hidden from every single party, as long as two of them do not put their data together."
+    "hidden from every single party, as long as all three follow the protocol and no two of them put their data together "
+    "(semi-honest parties with an honest majority, as the field calls it)."
 )
 
 _PROTECTS = (
@@ -44,7 +45,7 @@ class PrivacyDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("How private is this?")
         self.setMinimumSize(420, 360)
-        self.resize(640, 740)
+        fit_to_screen(self, QSize(640, 740))
         page = named(QWidget(), "scrolled")
         column = QVBoxLayout(page)
         column.setContentsMargins(28, 24, 28, 20)
@@ -61,6 +62,7 @@ class PrivacyDialog(QDialog):
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(page)
+        area.setFocus()  # so that arrows and page keys scroll; Enter and Esc close in any case
         buttons = QDialogButtonBox(self)
         buttons.addButton("Close", QDialogButtonBox.ButtonRole.RejectRole)
         buttons.rejected.connect(self.reject)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from PySide6.QtCore import QMimeData, QSize, Qt, Signal
-from PySide6.QtGui import QFocusEvent, QInputMethodEvent, QKeyEvent, QTextOption
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtGui import QFocusEvent, QFontMetricsF, QInputMethodEvent, QKeyEvent, QMouseEvent, QTextCursor, QTextOption
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from app.window.icons import icon
 from app.window.theme import Colors
-from app.window.widgets import named, set_state, tool_button
+from app.window.widgets import FittingLabel, set_state, tool_button
 
 __all__ = ["Composer"]
 
 _HINT = "Enter sends · Shift+Enter starts a new line"
+_ANSWERING = "Esc stops the answer"
 _MOST_LINES = 8
-MAX_CHARACTERS = 200_000
-"""Of a pasted text; far more than a model's context, few enough to stay fluent."""
+_NOT_OURS = (Qt.Key.Key_Escape, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
+"""Keys that mean the window: stop, and turn the conversation's pages."""
+MAX_CHARACTERS = 50_000
+"""Several times a model's context, few enough to stay fluent: Qt lays a long word out in a time that grows with its square.
+A paste that would make it more is refused."""
 
 
 class Composer(QFrame):
@@ -30,14 +36,17 @@ class Composer(QFrame):
         self._colors = colors
         self._busy = False
         self._ready = False
+        self._hint = self._idle_hint = _HINT
         self.field = _Field(self)
         self.field.submitted.connect(self._submit)
         self.field.active.connect(self._set_active)
-        self.field.textChanged.connect(self._refresh)
-        self.hint = named(QLabel(_HINT, self), "hint")
+        self.field.refused.connect(self._refuse)
+        self.field.textChanged.connect(self._changed)
+        self.hint = FittingLabel(self, "hint")
         self.button = tool_button(self, "Send", "send")
         self.button.setFixedSize(34, 34)
         self.button.setIconSize(QSize(18, 18))
+        self.button.setCursor(Qt.CursorShape.ArrowCursor)
         self.button.clicked.connect(self._pressed)
         foot = QHBoxLayout()
         foot.addWidget(self.hint, 1)
@@ -48,7 +57,8 @@ class Composer(QFrame):
         column.addWidget(self.field)
         column.addLayout(foot)
         self.setFocusProxy(self.field)
-        self._refresh()
+        self.setCursor(Qt.CursorShape.IBeamCursor)
+        self._set_hint(_HINT)
 
     def text(self) -> str:
         """What has been written."""
@@ -60,21 +70,26 @@ class Composer(QFrame):
             self.field.setPlainText(text)
             self.field.moveCursor(self.field.textCursor().MoveOperation.End)
 
-    def set_ready(self, ready: bool, why: str = "") -> None:
-        """Whether there is someone to send to; `why` not, in words."""
-        self._ready = ready
-        self.hint.setText(_HINT if ready else why)
-        self._refresh()
+    def put_back(self, text: str) -> None:
+        """Give back a text that was not sent, before whatever has been begun since."""
+        begun = self.text()
+        self.field.setPlainText(f"{text}\n\n{begun}" if begun.strip() else text)
+        self.field.moveCursor(QTextCursor.MoveOperation.End)
 
-    def set_busy(self, busy: bool) -> None:
+    def set_ready(self, ready: bool, hint: str = _HINT) -> None:
+        """Whether something can be sent; `hint` says why not, or what happens then."""
+        self._ready = ready
+        self._idle_hint = hint
+        self._set_hint(hint)
+
+    def set_busy(self, busy: bool, hint: str = _ANSWERING) -> None:
         """Whether an answer is growing, so that the button stops it."""
         self._busy = busy
-        self.hint.setText("Esc stops the answer" if busy else _HINT)
-        self._refresh()
+        self._set_hint(hint if busy else self._idle_hint)
 
     def set_stopping(self) -> None:
         """Stop was asked for and has not happened yet."""
-        self.hint.setText("Stopping…")
+        self._set_hint("Stopping…")
         self.button.setEnabled(False)
 
     def set_colors(self, colors: Colors) -> None:
@@ -89,6 +104,11 @@ class Composer(QFrame):
         else:
             super().keyPressEvent(event)
 
+    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802  Qt's name
+        """All of the frame is where one writes."""
+        self.field.setFocus(Qt.FocusReason.MouseFocusReason)
+        super().mousePressEvent(event)
+
     def _pressed(self) -> None:
         if self._busy:
             self.stopped.emit()
@@ -100,8 +120,28 @@ class Composer(QFrame):
         if text and self._ready and not self._busy:
             self.field.clear()
             self.sent.emit(text)
-        elif text and self._busy:
-            self.hint.setText("The answer is still being written · Esc stops it")
+        elif text:
+            self._warn("Not sent: another message is in progress · Esc stops it" if self._busy else self._hint)
+
+    def _refuse(self, count: int) -> None:
+        self._warn(
+            f"Not pasted: {count:,} characters, and a message takes {MAX_CHARACTERS:,}",
+            f"Not pasted: more than {MAX_CHARACTERS:,} characters",
+        )
+
+    def _warn(self, *wordings: str) -> None:
+        self.hint.say(*wordings)
+        set_state(self.hint, "warning", True)
+
+    def _set_hint(self, hint: str) -> None:
+        self._hint = hint
+        self._changed()
+
+    def _changed(self) -> None:
+        """What was typed, or what can be done: a warning has been read."""
+        self.hint.say(self._hint)
+        set_state(self.hint, "warning", False)
+        self._refresh()
 
     def _set_active(self, active: bool) -> None:
         set_state(self, "active", active)
@@ -121,6 +161,8 @@ class _Field(QPlainTextEdit):
 
     submitted = Signal()
     active = Signal(bool)
+    refused = Signal(int)
+    """So many characters were to be pasted."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -129,6 +171,7 @@ class _Field(QPlainTextEdit):
         self.setTabChangesFocus(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.document().setDocumentMargin(0)
         self.viewport().setAutoFillBackground(False)
         self._composing = False
@@ -141,7 +184,7 @@ class _Field(QPlainTextEdit):
         if enter and not event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
             if not self._composing:
                 self.submitted.emit()
-        elif event.key() == Qt.Key.Key_Escape:
+        elif event.key() in _NOT_OURS:
             event.ignore()
         else:
             super().keyPressEvent(event)
@@ -152,8 +195,12 @@ class _Field(QPlainTextEdit):
         super().inputMethodEvent(event)
 
     def insertFromMimeData(self, source: QMimeData) -> None:  # noqa: N802  Qt's name
-        """Plain text of any origin, cut at a sane length."""
-        self.insertPlainText(source.text()[:MAX_CHARACTERS])
+        """Plain text of any origin and of a sane length."""
+        text = source.text()
+        if self.document().characterCount() + len(text) > MAX_CHARACTERS:
+            self.refused.emit(len(text))
+        else:
+            self.insertPlainText(text)
 
     def focusInEvent(self, event: QFocusEvent) -> None:  # noqa: N802  Qt's name
         """The frame shows it."""
@@ -167,5 +214,10 @@ class _Field(QPlainTextEdit):
         self.active.emit(False)
 
     def _fit(self) -> None:
-        lines = min(max(int(self.document().size().height()), 1), _MOST_LINES)
-        self.setFixedHeight(lines * self.fontMetrics().lineSpacing() + 6)
+        lines = max(int(self.document().size().height()), 1)
+        line = ceil(
+            QFontMetricsF(self.font()).lineSpacing()
+        )  # as high as the layout makes it, or a long text scrolls too early
+        more = lines > _MOST_LINES
+        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded if more else Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFixedHeight(min(lines, _MOST_LINES) * line + 6)

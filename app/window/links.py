@@ -9,6 +9,8 @@ from PySide6.QtWidgets import QMessageBox, QWidget
 __all__ = ["confirm_and_open"]
 
 _SCHEMES = ("http", "https")
+_LONGEST = 1600
+"""Characters that can be read in one dialog."""
 
 
 def confirm_and_open(parent: QWidget, address: QUrl) -> None:
@@ -17,11 +19,12 @@ def confirm_and_open(parent: QWidget, address: QUrl) -> None:
     box = QMessageBox(parent.window())
     box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     box.setTextFormat(Qt.TextFormat.PlainText)
-    if address.scheme().lower() not in _SCHEMES or not address.host():
+    why_not = _why_not(address, whole)
+    if why_not:
         box.setIcon(QMessageBox.Icon.Warning)
         box.setWindowTitle("Not opened")
-        box.setText("This link does not lead to a web page, so it is not opened.")
-        box.setInformativeText(_readable(whole))
+        box.setText(f"This link {why_not}, so it is not opened.")
+        box.setInformativeText(_readable(whole[:_LONGEST]))
     else:
         box.setIcon(QMessageBox.Icon.Question)
         box.setWindowTitle("Open this address?")
@@ -33,6 +36,12 @@ def confirm_and_open(parent: QWidget, address: QUrl) -> None:
         box.setEscapeButton(no)
         yes.clicked.connect(lambda: QDesktopServices.openUrl(address))
     box.open()
+
+
+def _why_not(address: QUrl, whole: str) -> str:
+    if address.scheme().lower() not in _SCHEMES or not address.host():
+        return "does not lead to a web page"
+    return f"has {len(whole):,} characters, more than anyone reads" if len(whole) > _LONGEST else ""
 
 
 def _readable(whole: str) -> str:

@@ -10,31 +10,35 @@ from PySide6.QtGui import (
     QAccessibleAnnouncementEvent,
     QCloseEvent,
     QGuiApplication,
+    QKeyEvent,
     QKeySequence,
     QShortcut,
 )
-from PySide6.QtWidgets import QApplication, QFrame, QHBoxLayout, QLabel, QMainWindow, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractButton, QAbstractSlider, QApplication, QHBoxLayout, QMainWindow, QVBoxLayout, QWidget
 
-from app.chat import Done, Event, Failed, Progress, Reason, Started, StepProgress, Text
+from app.chat import Done, Event, Failed, Progress, Reason, Started, Text
 from app.start import Running, Start
+from app.window import sentences
 from app.window.about import PrivacyDialog
 from app.window.composer import Composer
-from app.window.icons import icon, pixmap
+from app.window.header import Header
+from app.window.icons import icon
 from app.window.messages import Answer, Failure, Waiting
 from app.window.status import StatusLine
 from app.window.theme import COLUMN, Colors, colors_of_the_system, palette, style_sheet
 from app.window.transcript import Transcript
-from app.window.widgets import named
+from app.window.widgets import fit_to_screen
 from app.window.worker import Job, Worker
-from engine.errors import InputError
+from engine.errors import InputError, LinkError
 
 __all__ = ["MainWindow"]
 
+_SIZE = QSize(980, 760)
+_START_AGAIN = "\nIf trying again does not help, quit Trine and start it again."
+_COMMANDS = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.AltModifier | Qt.KeyboardModifier.MetaModifier
 _POLL_MS = 400
 _LEAVE_MS = 10_000
 """After so long a window that was closed lets go of a worker that hangs."""
-_ESTIMATE_AFTER = 2.0
-"""Seconds before the time that is left can be told."""
 
 
 class MainWindow(QMainWindow):
@@ -50,15 +54,19 @@ class MainWindow(QMainWindow):
         self._running: Running | None = None
         self._answer: Answer | None = None
         self._asked = ""
+        self._queued: Job | None = None
         self._started: Started | None = None
         self._then_new = False
         self._leaving = False
+        self._preparing_what = "starting"
         self._sent_at = 0.0
+        self._lost = 0
+        """Answers in a row that failed because a node was lost."""
         self.colors = colors or colors_of_the_system()
         self.setWindowTitle("Trine")
         self.setWindowIcon(icon("trine", "", 64))
         self.setMinimumSize(440, 420)
-        self.resize(980, 760)
+        fit_to_screen(self, _SIZE)
         self._build()
         self._connect()
         self.set_colors(self.colors)
@@ -84,9 +92,9 @@ class MainWindow(QMainWindow):
     def begin(self) -> None:
         """Start the parties; again after a start that failed."""
         self.trouble.hide()
-        self.waiting.show_progress("Starting…", None)
+        self._preparing("starting", 0, 0)
         self.waiting.show()
-        self.composer.set_ready(False, "You can write already; sending waits for the nodes")
+        self.composer.set_ready(True, "You can send already: a message waits until the nodes are ready")
         self._worker = worker = Worker(self._start, self)
         worker.preparing.connect(self._preparing)
         worker.ready.connect(self._ready)
@@ -97,7 +105,7 @@ class MainWindow(QMainWindow):
 
     def send(self, text: str) -> None:
         """Ask; what the user does with Enter."""
-        if self._running is None or self._answer is not None:
+        if self._worker is None or self._answer is not None:
             return
         self._asked = text
         self.transcript.settle()
@@ -112,8 +120,10 @@ class MainWindow(QMainWindow):
         self._run_job(lambda chat, emit: chat.regenerate(emit))
 
     def stop(self) -> None:
-        """End the running answer."""
-        if self._answer is not None and self._worker is not None:
+        """End the running answer, or take back a question that waits for the nodes."""
+        if self._queued is not None:
+            self._take_back()
+        elif self._answer is not None and self._worker is not None:
             self.composer.set_stopping()
             self._say("Stopping")
             self._worker.stop()
@@ -142,9 +152,7 @@ class MainWindow(QMainWindow):
         self.colors = colors
         QApplication.setPalette(palette(colors))
         self.setStyleSheet(style_sheet(colors))
-        self.new_button.setIcon(icon("new", colors.text))
-        self.privacy_button.setIcon(icon("shield", colors.accent))
-        for part in (self.transcript, self.composer, self.status, self.trouble):
+        for part in (self.header, self.transcript, self.composer, self.status, self.trouble):
             part.set_colors(colors)
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802  Qt's name
@@ -160,23 +168,24 @@ class MainWindow(QMainWindow):
             self._worker.leave()
             QTimer.singleShot(_LEAVE_MS, self, self._finished)
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  Qt's name
+        """Enter presses the focused button, page keys turn the conversation's pages, typed text goes where one writes."""
+        focus = self.focusWidget()
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and isinstance(focus, QAbstractButton):
+            if not event.isAutoRepeat():
+                focus.click()
+        elif event.key() in (Qt.Key.Key_PageUp, Qt.Key.Key_PageDown):
+            up = event.key() == Qt.Key.Key_PageUp
+            step = QAbstractSlider.SliderAction.SliderPageStepSub if up else QAbstractSlider.SliderAction.SliderPageStepAdd
+            self.transcript.verticalScrollBar().triggerAction(step)
+        elif focus is not self.composer.field and _is_text(event):
+            self.composer.setFocus()
+            QApplication.sendEvent(self.composer.field, event)
+        else:
+            super().keyPressEvent(event)
+
     def _build(self) -> None:
-        self.header = named(QFrame(), "header")
-        mark = QLabel(self.header)
-        mark.setPixmap(pixmap("trine", "", 26, 2))
-        self.model = named(QLabel("", self.header), "model")
-        self.new_button = QPushButton("New chat", self.header)
-        self.new_button.setToolTip("New chat (Ctrl+N)")
-        self.privacy_button = QPushButton("How private is this?", self.header)
-        head = QHBoxLayout(self.header)
-        head.setContentsMargins(18, 10, 18, 10)
-        head.setSpacing(10)
-        head.addWidget(mark)
-        head.addWidget(named(QLabel("Trine", self.header), "title"))
-        head.addWidget(self.model, 1)
-        for button in (self.privacy_button, self.new_button):
-            button.setIconSize(QSize(16, 16))
-            head.addWidget(button)
+        self.header = Header()
         self.transcript = Transcript(self.colors)
         self.waiting = Waiting(self)
         self.trouble = Failure(self.colors, self)
@@ -207,11 +216,11 @@ class MainWindow(QMainWindow):
     def _connect(self) -> None:
         self.composer.sent.connect(self.send)
         self.composer.stopped.connect(self.stop)
-        self.transcript.suggested.connect(self._suggested)
+        self.transcript.suggested.connect(self.send)
         self.transcript.retry.connect(self.regenerate)
         self.trouble.retry.connect(self.begin)
-        self.new_button.clicked.connect(self.new_chat)
-        self.privacy_button.clicked.connect(self._show_privacy)
+        self.header.new.clicked.connect(self.new_chat)
+        self.header.privacy.clicked.connect(self._show_privacy)
         shortcuts = {
             "Ctrl+N": self.new_chat,
             "Ctrl+L": self.composer.setFocus,
@@ -225,19 +234,31 @@ class MainWindow(QMainWindow):
         QGuiApplication.styleHints().colorSchemeChanged.connect(lambda _: self.set_colors(colors_of_the_system()))
 
     def _run_job(self, job: Job) -> None:
-        if self._worker is None or self._running is None:
-            return
-        self._answer = self.transcript.answer(self._running.model)
+        """Now, or as soon as the nodes are ready."""
+        self._answer = self.transcript.answer(self._running.model if self._running is not None else "Trine")
         self.transcript.follow()
-        self._sent_at = time.monotonic()
-        self.composer.set_busy(True)
-        self._worker.do(job)
-
-    def _suggested(self, text: str) -> None:
         if self._running is None:
-            self.composer.put(text)
+            self._queued = job
+            self.waiting.hide()
+            self._answer.progress.show_progress(f"Waiting for the nodes: {self._preparing_what}…")
+            self.composer.set_busy(True, "Sent when the nodes are ready · Esc takes it back")
         else:
-            self.send(text)
+            self._do(job)
+
+    def _do(self, job: Job) -> None:
+        if self._worker is not None:
+            self._queued = None
+            self._sent_at = time.monotonic()
+            self.composer.set_busy(True)
+            self._worker.do(job)
+
+    def _take_back(self) -> None:
+        """Nothing was sent yet: the question goes back to where it was written."""
+        self._queued = None
+        self.transcript.take_back()
+        self.composer.put_back(self._asked)
+        self.waiting.setVisible(self._running is None)
+        self._idle()
 
     def _show_privacy(self) -> None:
         dialog = PrivacyDialog(self)
@@ -245,23 +266,35 @@ class MainWindow(QMainWindow):
         dialog.open()
 
     def _preparing(self, what: str, done: int, of: int) -> None:
-        self.waiting.show_progress(f"{what[:1].upper()}{what[1:]}…", done / of if of else None)
+        self._preparing_what = what
+        fraction = done / of if of else None
+        self.waiting.show_progress(f"{what[:1].upper()}{what[1:]}…", fraction=fraction)
+        if self._queued is not None and self._answer is not None:
+            self._answer.progress.show_progress(f"Waiting for the nodes: {what}…", fraction=fraction)
 
     def _ready(self, running: Running) -> None:
         self._running = running
         self.waiting.hide()
-        self.model.setText(running.model)
+        self.header.model.say(running.model)
         self.composer.set_ready(True)
         self._poll.start()
         self._show_status()
         self._say("Ready")
+        if self._queued is not None and self._answer is not None:
+            self._answer.set_author(running.model)
+            self._do(self._queued)
 
     def _broken(self, text: str) -> None:
+        if self._queued is not None:
+            self._take_back()
+        elif self._answer is not None:
+            self._fail(text)
+        title = "Trine could not start." if self._running is None else "Trine had to stop."
         self._running = None
         self.waiting.hide()
-        self.composer.set_ready(False, "Not connected")
-        self.trouble.show_error("Trine could not start.", text)
-        self.status.set_states({"node1": "lost", "node2": "lost"})
+        self.composer.set_ready(False, "The nodes are not running: nothing can be sent")
+        self.trouble.show_error(title, text)
+        self.status.set_states(dict.fromkeys(("node1", "node2"), "not running"))
         self._say(text)
 
     def _finished(self) -> None:
@@ -278,9 +311,11 @@ class MainWindow(QMainWindow):
             case Started():
                 self._started = event
                 self._show_context(0)
-                answer.progress.show_progress(f"Sending {event.tokens:,} tokens…", None)
+                answer.progress.show_progress(f"Sending {event.tokens:,} tokens…")
             case Progress():
-                answer.progress.show_progress(self._progress_text(event.step), event.step.fraction)
+                answer.progress.show_progress(
+                    *sentences.progress(event.step, time.monotonic() - self._sent_at), fraction=event.step.fraction
+                )
             case Text():
                 if not answer.text:
                     self._say("Answering")
@@ -289,16 +324,22 @@ class MainWindow(QMainWindow):
                 if event.tokens_per_second:
                     self.status.set_figure("speed", f"{event.tokens_per_second:.1f} tokens/s")
             case Done():
-                answer.finish(_note(event))
+                self._lost = 0
+                answer.finish(*sentences.note(event))
                 self._say("Stopped" if event.reason is Reason.STOPPED else "The answer is complete")
                 self._idle()
             case Failed():
-                answer.fail(str(event.error))
+                self._lost = self._lost + 1 if isinstance(event.error, LinkError) else 0
+                self._fail(str(event.error) + (_START_AGAIN if self._lost > 1 else ""))
                 if isinstance(event.error, InputError):
                     answer.failure.again.hide()
                     self.composer.put(self._asked)
-                self._say(str(event.error))
-                self._idle()
+
+    def _fail(self, text: str) -> None:
+        if self._answer is not None:
+            self._answer.fail(text)
+        self._say(text)
+        self._idle()
 
     def _idle(self) -> None:
         self._answer = None
@@ -306,18 +347,6 @@ class MainWindow(QMainWindow):
         self._show_status()
         if self._then_new:
             self.new_chat()
-
-    def _progress_text(self, step: StepProgress) -> str:
-        if step.preparing:
-            return "Waiting for one-time material from this computer…"
-        layers = max(step.sections - 2, 1)
-        words = ["Computing your message among three parties", f"layer {min(max(step.section, 1), layers)} of {layers}"]
-        if step.rows_done:
-            words.append(f"{step.rows_done} of {step.rows} tokens")
-        elapsed = time.monotonic() - self._sent_at
-        if elapsed > _ESTIMATE_AFTER and 0 < step.fraction < 1:
-            words.append(f"about {max(round(elapsed * (1 - step.fraction) / step.fraction), 1)} s left")
-        return "  ·  ".join(words)
 
     def _show_context(self, answered: int) -> None:
         if self._started is not None:
@@ -338,16 +367,5 @@ class MainWindow(QMainWindow):
         QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, text))
 
 
-def _note(done: Done) -> str:
-    speed = done.speed
-    words = [f"{speed.answer_tokens:,} tokens" if speed.answer_tokens != 1 else "1 token"]
-    if speed.tokens_per_second:
-        words.append(f"{speed.tokens_per_second:.1f} tokens/s")
-    ends = {
-        Reason.STOPPED: "stopped",
-        Reason.LENGTH: "cut at the most tokens that were asked for",
-        Reason.CONTEXT: "cut: the model's context is full, start a new chat",
-    }
-    if not speed.answer_tokens and done.reason is Reason.END:
-        return "The model answered nothing."
-    return "  ·  ".join([*words, *filter(None, [ends.get(done.reason)])])
+def _is_text(event: QKeyEvent) -> bool:
+    return bool(event.text()) and event.text().isprintable() and not event.modifiers() & _COMMANDS

@@ -137,9 +137,12 @@ def _space_blocks(document: QTextDocument, colors: Colors) -> None:
         form = block.blockFormat()
         level = form.headingLevel()
         form.setLineHeight(_LINE_HEIGHT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
-        inside = block.textList() is not None or QTextCursor(block).currentTable() is not None
+        listed = block.textList() is not None and block.next().textList() is not None
+        inside = listed or QTextCursor(block).currentTable() is not None
         form.setTopMargin(0 if block.blockNumber() == 0 else 14 if level else 0)
         form.setBottomMargin(3 if inside else 6 if level else 10)
+        if form.hasProperty(QTextFormat.Property.BlockTrailingHorizontalRulerWidth):
+            form.setBackground(QColor(colors.border))
         cursor = QTextCursor(block)
         cursor.setBlockFormat(form)
         cursor.movePosition(QTextCursor.MoveOperation.EndOfBlock, QTextCursor.MoveMode.KeepAnchor)
@@ -181,6 +184,7 @@ def _style_tables(document: QTextDocument, colors: Colors) -> None:
             form.setBorderBrush(QBrush(QColor(colors.border)))
             form.setBorderStyle(QTextFrameFormat.BorderStyle.BorderStyle_Solid)
             form.setCellPadding(6)
+            form.setTopMargin(8)
             form.setBottomMargin(12)
             frame.setFormat(form)
 

@@ -6,7 +6,16 @@ import time
 from collections.abc import Callable
 
 from PySide6.QtCore import QEvent, QSize, Qt, QTimer, QUrl, Signal
-from PySide6.QtGui import QFocusEvent, QGuiApplication, QResizeEvent, QTextCursor, QTextDocument, QTextOption, QWheelEvent
+from PySide6.QtGui import (
+    QFocusEvent,
+    QGuiApplication,
+    QKeyEvent,
+    QResizeEvent,
+    QTextCursor,
+    QTextDocument,
+    QTextOption,
+    QWheelEvent,
+)
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -23,7 +32,7 @@ from app.window.icons import icon, pixmap
 from app.window.links import confirm_and_open
 from app.window.markdown import AnswerDocument
 from app.window.theme import Colors
-from app.window.widgets import named, set_state, tool_button
+from app.window.widgets import FittingLabel, named, set_state, tool_button
 
 __all__ = ["Answer", "Failure", "Question", "TextView", "Waiting"]
 
@@ -31,6 +40,7 @@ RENDER_INTERVAL_MS = 50
 """A growing answer is rendered at most this often, and never for more than a fifth of the time."""
 _BUBBLE_SHARE = 0.82
 _ICON = QSize(16, 16)
+_SCROLLING = (Qt.Key.Key_PageUp, Qt.Key.Key_PageDown, Qt.Key.Key_Up, Qt.Key.Key_Down)
 
 
 class TextView(QTextBrowser):
@@ -92,6 +102,13 @@ class TextView(QTextBrowser):
         super().focusOutEvent(event)
         set_state(self, "reached", False)
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  Qt's name
+        """Keys that scroll are the transcript's too."""
+        if event.key() in _SCROLLING:
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
+
     def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802  Qt's name
         """The transcript scrolls, not a message."""
         event.ignore()
@@ -146,13 +163,13 @@ class Answer(QWidget):
         self._began = time.monotonic()
         self._mark = QLabel(self)
         self._mark.setPixmap(pixmap("trine", "", 20, 2))
-        self._author = named(QLabel(author, self), "author")
+        self._author = named(QLabel(self), "author")
         head = QHBoxLayout()
         head.setSpacing(8)
         head.addWidget(self._mark)
         head.addWidget(self._author, 1)
         self.progress = Waiting(self)
-        self.view = TextView(f"Answer of {author}", self)
+        self.view = TextView("", self)
         self.view.hide()
         self.failure = Failure(colors, self)
         self.failure.retry.connect(self.retry)
@@ -167,6 +184,12 @@ class Answer(QWidget):
             column.addWidget(widget)
         self._timer = QTimer(self, singleShot=True)
         self._timer.timeout.connect(self._render)
+        self.set_author(author)
+
+    def set_author(self, author: str) -> None:
+        """Who answers, once that is known."""
+        self._author.setText(author)
+        self.view.setAccessibleName(f"Answer of {author}")
 
     def append(self, piece: str) -> None:
         """More text; it is seen within `RENDER_INTERVAL_MS` or soon after."""
@@ -174,11 +197,11 @@ class Answer(QWidget):
         if not self._timer.isActive():
             self._timer.start(RENDER_INTERVAL_MS)
 
-    def finish(self, note: str) -> None:
-        """The answer is whole, or stopped; `note` says its figures."""
+    def finish(self, *note: str) -> None:
+        """The answer is whole, or stopped; `note` says its figures, at length and shorter."""
         self._render()
         self.progress.hide()
-        self.foot.show_note(note, copyable=bool(self.text))
+        self.foot.show_note(*note, copyable=bool(self.text))
 
     def fail(self, text: str) -> None:
         """Say what went wrong, behind what came of the answer."""
@@ -186,6 +209,7 @@ class Answer(QWidget):
         self.progress.hide()
         self.failure.show_error("The answer broke off." if self.text else "There is no answer.", text)
         if self.text:
+            self.foot.again.hide()  # the failure has a button for that
             self.foot.show_note("", copyable=True)
 
     def copy(self) -> None:
@@ -225,7 +249,8 @@ class Waiting(QWidget):
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
-        self.label = named(QLabel("Connecting…", self), "muted")
+        self.label = FittingLabel(self, "muted")
+        self.label.say("Connecting…")
         self.bar = QProgressBar(self, textVisible=False)
         self.bar.setRange(0, 0)
         self.bar.setAccessibleName("Progress of your message through the model")
@@ -235,9 +260,9 @@ class Waiting(QWidget):
         column.addWidget(self.label)
         column.addWidget(self.bar)
 
-    def show_progress(self, text: str, fraction: float | None) -> None:
-        """A line of text and a part of the whole, None if that is not known."""
-        self.label.setText(text)
+    def show_progress(self, *wordings: str, fraction: float | None = None) -> None:
+        """A line of text, at length and shorter, and a part of the whole, None if that is not known."""
+        self.label.say(*wordings)
         self.bar.setRange(0, 0 if fraction is None else 1000)
         if fraction is not None:
             self.bar.setValue(int(1000 * fraction))
@@ -292,7 +317,7 @@ class _Foot(QWidget):
         super().__init__(parent)
         self.copy = tool_button(self, "Copy this answer")
         self.again = tool_button(self, "Answer again")
-        self.note = named(QLabel(self), "meta")
+        self.note = FittingLabel(self, "meta")  # one that wraps would have all messages laid out thrice at each token
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(4)
@@ -307,9 +332,9 @@ class _Foot(QWidget):
         self.set_colors(colors)
         self.hide()
 
-    def show_note(self, note: str, *, copyable: bool) -> None:
+    def show_note(self, *note: str, copyable: bool) -> None:
         """The answer has ended."""
-        self.note.setText(note)
+        self.note.say(*note)
         self.copy.setVisible(copyable)
         self.show()
 

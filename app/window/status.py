@@ -8,19 +8,19 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from app.window.theme import Colors
-from app.window.widgets import named
+from app.window.widgets import FittingLabel, named
 
 __all__ = ["PARTIES", "StatusLine"]
 
 PARTIES = {"you": "You", "node1": "Node 1", "node2": "Node 2"}
 """Key and name of each party."""
 
-_SIGNS = {"connected": "●", "connecting": "○", "lost": "✕"}
+_SIGNS = {"connected": "●", "connecting": "○", "lost": "✕", "not running": "✕"}
 """A state is told by its sign and its word, never by colour alone."""
 
 
 class StatusLine(QWidget):
-    """State of the three parties on the left, figures on the right."""
+    """State of the three parties on the left; on the right as many figures as fit, the newest kinds first."""
 
     def __init__(self, colors: Colors, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -28,9 +28,8 @@ class StatusLine(QWidget):
         self._states: dict[str, str] = {}
         self._figures: dict[str, str] = {}
         self.parties = {key: named(QLabel(self), "party") for key in PARTIES}
-        self.figures = named(QLabel(self), "figures")
+        self.figures = FittingLabel(self, "figures")
         self.figures.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self.figures.setAccessibleName("Figures")
         row = QHBoxLayout(self)
         row.setContentsMargins(6, 0, 6, 0)
         row.setSpacing(16)
@@ -41,13 +40,13 @@ class StatusLine(QWidget):
         self.set_states(dict.fromkeys(PARTIES, "connecting") | {"you": "connected"})
 
     def set_states(self, states: Mapping[str, str]) -> None:
-        """The state of some parties: connected, connecting, lost."""
+        """The state of some parties: connected, connecting, lost, not running."""
         self._states.update(states)
-        colors = {"connected": self._colors.good, "connecting": self._colors.waiting, "lost": self._colors.lost}
+        colors = {"connected": self._colors.good, "connecting": self._colors.waiting}
         for key, label in self.parties.items():
             state = self._states[key]
             word = "" if state == "connected" else f" {state}"
-            sign = f'<span style="color:{colors[state]}">{_SIGNS[state]}</span>'
+            sign = f'<span style="color:{colors.get(state, self._colors.lost)}">{_SIGNS[state]}</span>'
             label.setText(f'{sign}&nbsp;<span style="color:{self._colors.muted}">{PARTIES[key]}{word}</span>')
             label.setAccessibleName(f"{PARTIES[key]}: {state}")
             label.setToolTip(f"{PARTIES[key]} is {'this computer, ' if key == 'you' else ''}{state}")
@@ -55,8 +54,8 @@ class StatusLine(QWidget):
     def set_figure(self, key: str, text: str) -> None:
         """One figure on the right, "" for none; they stand in the order in which they first came."""
         self._figures[key] = text
-        line = "  ·  ".join(filter(None, self._figures.values()))
-        self.figures.setText(line)
+        figures = [*filter(None, self._figures.values())]
+        self.figures.say(*("  ·  ".join(figures[at:]) for at in range(len(figures) or 1)))
 
     def set_colors(self, colors: Colors) -> None:
         """Another appearance."""

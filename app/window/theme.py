@@ -125,6 +125,7 @@ def style_sheet(colors: Colors) -> str:
     #title {{ font-weight: 600; font-size: 14pt; }}
     #muted, #hint, #model, #meta, #figures {{ color: {c.muted}; }}
     #hint, #meta, #figures, #party {{ font-size: 9pt; }}
+    #hint[warning="true"] {{ color: {c.lost}; }}
     #transcript, #column, #scrolled {{ background: {c.ground}; border: none; }}
     #author {{ color: {c.muted}; font-weight: 600; font-size: 9.5pt; }}
     QTextBrowser {{ background: transparent; border: 1px solid transparent; border-radius: 4px; color: {c.text}; }}

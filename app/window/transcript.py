@@ -49,7 +49,7 @@ class Transcript(QScrollArea):
         around.addWidget(self._column, 1000)
         around.addStretch(1)
         self._rows = QVBoxLayout(self._column)
-        self._rows.setContentsMargins(0, 28, 0, 36)
+        self._rows.setContentsMargins(0, 24, 0, 28)
         self._rows.setSpacing(26)
         self.welcome = Welcome(colors, self._column)
         self.welcome.suggested.connect(self.suggested)
@@ -85,6 +85,14 @@ class Transcript(QScrollArea):
         self._add(answer)
         return answer
 
+    def take_back(self) -> None:
+        """Take away the last question and its answer, which was never sent."""
+        for message in self.messages[-2:]:
+            self._remove(message)
+        del self.messages[-2:]
+        if not self.messages:
+            self.clear()
+
     def drop_answer(self) -> None:
         """Take the last answer away, for another in its place."""
         if self.messages and isinstance(self.messages[-1], Answer):
@@ -102,6 +110,7 @@ class Transcript(QScrollArea):
         for message in self.messages:
             self._remove(message)
         self.messages = []
+        self._rows.setStretch(self._rows.count() - 1, 0)  # what is below messages; the welcome is in the middle
         self.welcome.show()
         self.follow()
 
@@ -109,7 +118,7 @@ class Transcript(QScrollArea):
         """Go to the end and stay there."""
         self._set_following(True)
         bar = self.verticalScrollBar()
-        bar.setValue(bar.maximum())
+        bar.setValue(bar.maximum() if self.messages else 0)
 
     def set_colors(self, colors: Colors) -> None:
         """Another appearance."""
@@ -162,7 +171,7 @@ class Transcript(QScrollArea):
     def _range_changed(self, _: int, maximum: int) -> None:
         bar = self.verticalScrollBar().sizeHint().width() if maximum > 0 else 0
         self._around.setContentsMargins(_MARGIN, 0, _MARGIN - bar, 0)  # nothing moves when the bar comes
-        if self._following:
+        if self._following and self.messages:
             self.verticalScrollBar().setValue(maximum)
         elif maximum <= 0:
             self._set_following(True)

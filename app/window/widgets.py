@@ -1,14 +1,19 @@
-"""Widgets with a name: one for the style sheet, one for who cannot see them."""
+"""Widgets with a name: one for the style sheet, one for who cannot see them. And what fits into the room there is."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-from PySide6.QtWidgets import QToolButton, QWidget
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QLabel, QSizePolicy, QToolButton, QWidget
 
-__all__ = ["named", "set_state", "tool_button"]
+__all__ = ["FittingLabel", "fit_to_screen", "named", "set_state", "tool_button"]
 
 W = TypeVar("W", bound=QWidget)
+
+_FRAME = QSize(16, 44)
+"""What a desktop's frame and title bar add to a window, about; Qt knows it only once the window is shown."""
 
 
 def named(widget: W, name: str) -> W:
@@ -30,3 +35,50 @@ def tool_button(parent: QWidget, says: str, name: str = "") -> QToolButton:
     button.setToolTip(says)
     button.setAccessibleName(says)
     return button
+
+
+def fit_to_screen(window: QWidget, wanted: QSize) -> None:
+    """Give a window that is not shown yet the size it wants, or what its screen has room for; the desktop then places it."""
+    room = window.screen().availableSize() - _FRAME
+    window.resize(wanted.boundedTo(room).expandedTo(window.minimumSize()))
+
+
+class FittingLabel(QLabel):
+    """One line of text that takes the room it is given: the first of its wordings that fits, else the last one, cut."""
+
+    def __init__(self, parent: QWidget, name: str) -> None:
+        super().__init__(parent)
+        self.setObjectName(name)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        self._wordings: tuple[str, ...] = ("",)
+
+    def say(self, *wordings: str) -> None:
+        """The same thing said at length, and more shortly."""
+        self._wordings = wordings
+        self._fit()
+        self.updateGeometry()
+
+    def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
+        """The room of the longest wording."""
+        return QSize(self._width(self._wordings[0]), super().sizeHint().height())
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802  Qt's name
+        """It can do with none."""
+        return QSize(0, super().minimumSizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  Qt's name
+        """Another width, another wording."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _width(self, text: str) -> int:
+        return self.fontMetrics().horizontalAdvance(text) + 2
+
+    def _fit(self) -> None:
+        fitting = (text for text in self._wordings if self._width(text) <= self.width())
+        last = self._wordings[-1]
+        text = next(fitting, None)
+        self.setText(self.fontMetrics().elidedText(last, Qt.TextElideMode.ElideRight, self.width()) if text is None else text)
+        self.setToolTip("" if text == self._wordings[0] else self._wordings[0])
+        self.setAccessibleName(self._wordings[0])

@@ -10,7 +10,7 @@ from threading import Thread
 
 from PySide6.QtCore import QObject, Signal
 
-from app.chat import Chat, Emit, Failed
+from app.chat import Chat, Emit, Event, Failed
 from app.start import Running, Start
 from app.window.markdown import warm_up
 from app.window.theme import LIGHT
@@ -39,6 +39,7 @@ class Worker(QObject):
         self._start = start
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._leaving = Flag()
+        self._stopping = Flag()
         self._chat: Chat | None = None
         # A daemon, so that a party that hangs cannot keep the process: nodes leave when their standard input closes.
         self._thread = Thread(target=self._run, name="trine-chat", daemon=True)
@@ -54,10 +55,12 @@ class Worker(QObject):
 
     def do(self, job: Job) -> None:
         """Run a job after those before it."""
+        self._stopping.clear()
         self._jobs.put(job)
 
     def stop(self) -> None:
         """End the running answer. It may have to wait for a socket, so it has a thread of its own."""
+        self._stopping.set()
         if self._chat is not None:
             Thread(target=self._chat.stop, name="trine-stop", daemon=True).start()
 
@@ -97,9 +100,15 @@ class Worker(QObject):
         if self._leaving.is_set():
             return
         self.ready.emit(running)
-        while job := self._jobs.get():
+
+        def emit(event: Event) -> None:
+            if self._stopping.is_set():
+                running.chat.stop()  # again: an answer that begins forgets what was asked before
+            self.happened.emit(event)
+
+        while (job := self._jobs.get()) and not self._leaving.is_set():
             try:
-                job(running.chat, self.happened.emit)
+                job(running.chat, emit)
             except TrineError as error:
                 self.happened.emit(Failed(error))
 

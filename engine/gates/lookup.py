@@ -34,7 +34,7 @@ def deal_bits(d: Dealing, name: str, x: Rho, window: Window) -> Ring:
     return sigma
 
 
-def read_bits(e: Evaluation, name: str, x: Opening, window: Window, table: Ring) -> Ring:
+def read_bits(e: Evaluation, name: str, x: Opening, window: Window, table: kernels.Table) -> Ring:
     """This evaluator's share of σ·T[x_hi] for each column of the table, [values, columns]."""
     bits = np.ascontiguousarray(e.share(name, x.extent, window.words)).reshape(-1)
     c = np.ascontiguousarray(x.c).reshape(-1)

@@ -93,12 +93,16 @@ class Plan:
 
     def dealt_bytes(self, rows: Rows) -> int:
         """Exact length of the section's material for these rows."""
-        total = self.dealt_words * WORD * rows.count
+        return max((stop for _, stop in self.keyed_bounds(rows).values()), default=self.dealt_words * WORD * rows.count)
+
+    def keyed_bounds(self, rows: Rows) -> dict[SlotKey, tuple[int, int]]:
+        """Where the keyed slots of the section's material for these rows lie, in bytes: behind the fixed ones, in order."""
+        bounds, at = {}, self.dealt_words * WORD * rows.count
         for key in self.keyed:
             slot = self.slots[key]
             if slot.kind is Kind.SHARE:
-                total += int(slot.offsets(rows)[-1]) * slot.width
-        return total
+                bounds[key] = (at, at := at + int(slot.offsets(rows)[-1]) * slot.width)
+        return bounds
 
 
 def dealt_bytes(plans: Iterable[Plan], rows: Rows) -> int:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from engine.gates.plan import Kind, Plan, Slot
 from engine.prf import Label, Stream
 from engine.ring.fixed import Real, Ring
+from engine.ring.lookups import Table
+from engine.ring.process import lasting
 from engine.ring.words import Bytes, pack40, unpack40
 from engine.wire import Extent, Rows, Secret, SlotKey
 
@@ -41,7 +43,7 @@ class Weights(Protocol):
         """``m_W``, the same at both; [out, in]."""
 
     @property
-    def tables(self) -> Mapping[str, Ring]:
+    def tables(self) -> Mapping[str, Table]:
         """Public look-up tables, ready to rotate."""
 
     @property
@@ -72,11 +74,14 @@ class Dealing:
         self.plan, self.section, self.rows, self.masks = plan, section, rows, masks
         self.gate = 0
         self._streams = streams
-        self._tapes = tuple(
-            fixed_tape(stream, words, section, rows) for stream, words in zip(streams, plan.tape_words, strict=True)
-        )
-        self._dealt = np.zeros((rows.count, plan.dealt_words), np.int64)
-        self._keyed: dict[SlotKey, NDArray[Any]] = {}
+        self._tapes = tuple(np.empty((rows.count, words), np.int64) for words in plan.tape_words)
+        for tape, stream in zip(self._tapes, streams, strict=True):
+            fill_tape(tape, stream, section, rows)
+        # The padding behind a slot of 5-byte words is sent, too: zeros, not what lay in memory.
+        self._material = np.zeros(plan.dealt_bytes(rows), np.uint8)
+        fixed = plan.dealt_words * 8 * rows.count
+        self._dealt = self._material[:fixed].view(np.int64).reshape(rows.count, plan.dealt_words)
+        self._keyed = plan.keyed_bounds(rows)
         self._done: set[SlotKey] = set()
 
     def kappa(self, name: str, extent: Extent) -> tuple[Ring, Ring]:
@@ -98,7 +103,8 @@ class Dealing:
             raise RuntimeError(f"slot {key} is dealt twice")
         self._done.add(key)
         if slot.keyed:
-            self._keyed[key] = _packed(second, slot.width)
+            start, stop = self._keyed[key]
+            self._material[start:stop] = _packed(second, slot.width).reshape(-1).view(np.uint8)
             return
         at = self.plan.dealt[key]
         flat = second.reshape(self.rows.count, slot.row_words())
@@ -113,15 +119,11 @@ class Dealing:
         """Deal an additive share of `values`, which the dealer knows."""
         self.deal(name, values.reshape(-1) - self.first(name).reshape(-1))
 
-    def material(self) -> bytes:
+    def material(self) -> memoryview:
         """The section's material for the second evaluator; RuntimeError unless every dealt slot was dealt."""
         if missing := {key for key, slot in self.plan.slots.items() if slot.kind is Kind.SHARE} - self._done:
             raise RuntimeError(f"slots {sorted(missing)} were not dealt")
-        parts = [self._dealt.tobytes()]
-        for key in self.plan.keyed:
-            if self.plan.slots[key].kind is Kind.SHARE:
-                parts.append(self._keyed[key].tobytes())
-        return b"".join(parts)
+        return self._material.data
 
     def _drawn(self, key: SlotKey, slot: Slot, which: int) -> Ring:
         if not slot.keyed:
@@ -130,12 +132,10 @@ class Dealing:
         return keyed_run(self._streams[which], self.plan.keyed[key], slot, self.section, self.rows)
 
 
-def fixed_tape(stream: Stream, words: int, section: int, rows: Rows) -> Ring:
-    """The fixed slots of each row, [rows, words]."""
-    tape = np.empty((rows.count, words), np.int64)
+def fill_tape(tape: Ring, stream: Stream, section: int, rows: Rows) -> None:
+    """Draw the fixed slots of each row, [rows, words]."""
     for r in range(rows.count):
         stream.fill(tape[r], Label.FIXED, rows.first + r, section, 0)
-    return tape
 
 
 def keyed_run(stream: Stream, number: int, slot: Slot, section: int, rows: Rows) -> Ring:
@@ -197,12 +197,16 @@ def prepare(
 ) -> Material:
     """An evaluator's work ahead of time: draw its streams, read the dealt material, and make κ - λ·m_W of each matrix.
 
-    `dealt` has been checked against ``plan.dealt_bytes`` (it is empty at the first evaluator).
+    `dealt` has been checked against ``plan.dealt_bytes`` (it is empty at the first evaluator); it is kept if it is writable.
     `negative_product(x, w, out)` does ``out -= x @ w.T``.
     """
     material = Material(plan, rows)
-    tape = fixed_tape(stream, plan.tape_words[role - 1], section, rows)
-    data = np.frombuffer(dealt, np.uint8).copy()  # aligned and ours, whatever frame it came in
+    words = plan.tape_words[role - 1]
+    tape = lasting(8 * rows.count * words).view(np.int64).reshape(rows.count, words)
+    fill_tape(tape, stream, section, rows)
+    data = np.frombuffer(dealt, np.uint8)
+    if not data.flags.writeable or data.ctypes.data % 8:
+        data = data.copy()  # kernels are compiled for aligned, writable words
     at_keyed = plan.dealt_words * 8 * rows.count
     second = data[:at_keyed].view(np.int64).reshape(rows.count, plan.dealt_words) if role == 2 else None
     for key, slot in plan.slots.items():
@@ -222,9 +226,10 @@ def prepare(
         else:
             material.arrays[key] = keyed_run(stream, plan.keyed[key], slot, section, rows)
     for product in plan.products:
-        out = np.ascontiguousarray(material.arrays[product.slot])
+        kappa = material.arrays[product.slot]
+        out = np.array(kappa, order="C")
         negative_product(np.ascontiguousarray(material.arrays[product.lam]), weights.masked(product.weight), out)
-        material.arrays[product.slot] = out
+        kappa[:] = out
     return material
 
 

@@ -16,7 +16,7 @@ from engine.link.frames import (
 from engine.link.handshake import accept, connect
 from engine.link.link import Link
 from engine.link.memory import MemoryConnection, pair
-from engine.link.tls import Identity, Tls, client_tls, load_identity, make_identity, server_tls
+from engine.link.tls import Identity, Tls, client_tls, load_identity, make_identity, server_tls, unnamed_file
 
 __all__ = [
     "BULK_LIMIT",
@@ -41,4 +41,5 @@ __all__ = [
     "make_identity",
     "pair",
     "server_tls",
+    "unnamed_file",
 ]

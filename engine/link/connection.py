@@ -40,6 +40,12 @@ from engine.link.frames import Data
 SILENT = logging.Logger("engine.link", logging.CRITICAL + 1)
 """For `websockets`, whose debug log shows what frames hold."""
 
+PING_SECONDS = 1.0
+"""Of silence, before the other side is asked whether it lives."""
+PATIENCE_SECONDS = 3.0
+"""More of silence, before it is given up: a frozen party is noticed within 5 s, those that then have to be told included."""
+
+_LATE_SECONDS = 0.25  # a machine that lets us wait so long may not have let the peer answer: it gets its time again
 _READ_BYTES = 64 << 10  # more than a TLS record, so that none stays behind unread in OpenSSL
 _WRITE_BYTES = 64 << 10  # what one call encrypts while it holds the lock
 _UNSENT_BYTES = 256 << 10  # what the kernel may hold back, so that a ping is not stuck behind it
@@ -65,8 +71,8 @@ class Connection:
         path: str,
         peer_fingerprint: str,
         party: str,
-        ping_interval: float | None = 2.0,
-        ping_timeout: float = 4.0,
+        ping_interval: float | None = PING_SECONDS,
+        ping_timeout: float = PATIENCE_SECONDS,
     ) -> None:
         self.path = path
         self.peer_fingerprint = peer_fingerprint
@@ -225,10 +231,11 @@ class Connection:
         while not self._inbox or (self._flushed < ticket and self._error is None):
             wanted = 0 if self._inbox else select.POLLIN
             self._poll.modify(self._sock, wanted | select.POLLOUT if self._outbox else wanted)
-            happened = self._poll.poll(self._patience(deadline))
+            patience, began = self._patience(deadline), time.monotonic()
+            happened = self._poll.poll(patience)
             with self._lock:
                 if not happened:
-                    self._mind(deadline, timeout)
+                    self._mind(deadline, timeout, late=time.monotonic() - began - (patience or 0) / 1000)
                 elif self._error is None:
                     self._read()
                 if self._outbox and self._error is None:
@@ -252,8 +259,8 @@ class Connection:
             return None
         return max(0, int((until - time.monotonic()) * 1000) + 1)
 
-    def _mind(self, deadline: float | None, timeout: float | None) -> None:
-        """Nothing came: is it too late, is the peer gone, is it time for a ping?"""
+    def _mind(self, deadline: float | None, timeout: float | None, late: float = 0.0) -> None:
+        """Nothing came: is it too late, is the peer gone, is it time for a ping? This thread woke `late` by so many seconds."""
         now = time.monotonic()
         if deadline is not None and now >= deadline:
             self._fail(LinkError(f"no answer within {timeout:g} s", self.party))
@@ -265,6 +272,9 @@ class Connection:
                 self._protocol.send_ping(b"")
                 self._pass_on()
         elif self._pinged is not None and now >= self._pinged + self._ping_timeout:
+            if late > _LATE_SECONDS:
+                self._pinged = now
+                return
             silence = now - self._alive
             self._fail(LinkError(f"no sign of life for {silence:.0f} s", self.party))
 

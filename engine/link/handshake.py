@@ -26,7 +26,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
 from engine.errors import LinkError
-from engine.link.connection import SILENT, Connection
+from engine.link.connection import PATIENCE_SECONDS, PING_SECONDS, SILENT, Connection
 from engine.link.frames import MAX_MESSAGE
 from engine.link.tls import NAME, Tls
 
@@ -43,8 +43,8 @@ def connect(
     party: str | None = None,
     max_size: int = MAX_MESSAGE,
     handshake_timeout: float = HANDSHAKE_SECONDS,
-    ping_interval: float | None = 2.0,
-    ping_timeout: float = 4.0,
+    ping_interval: float | None = PING_SECONDS,
+    ping_timeout: float = PATIENCE_SECONDS,
 ) -> Connection:
     """Dial a party; LinkError, naming `party` (default host:port), if nothing comes of it.
 
@@ -82,8 +82,8 @@ def accept(
     party: str | None = None,
     max_size: int = MAX_MESSAGE,
     handshake_timeout: float = HANDSHAKE_SECONDS,
-    ping_interval: float | None = 2.0,
-    ping_timeout: float = 4.0,
+    ping_interval: float | None = PING_SECONDS,
+    ping_timeout: float = PATIENCE_SECONDS,
 ) -> Connection:
     """Answer a caller; takes over `plain`, and closes it if nothing comes of it.
 

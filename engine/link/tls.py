@@ -5,7 +5,8 @@ Rule 1. Both ends show a certificate, and only a pinned one is taken: it is its 
 Rule 2. Every certificate is made out to the one name `NAME`, so that a client's check of the name
         stays switched on while addresses may change, and TLS never names the host that is called.
 Rule 3. No session is resumed, and no key is written anywhere: SSLKEYLOGFILE is not read.
-Rule 4. A private key on disk is readable by its owner alone.
+Rule 4. A private key on disk is readable by its owner alone, and is there only where an operator keeps it: what a library
+        or another process has to read from a file gets one without a name.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import os
 import secrets
 import ssl
 import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from engine.errors import LinkError
 NAME = "trine"
 _CERTIFICATE_FILE = "certificate.pem"
 _KEY_FILE = "key.pem"
+_KEY_BEGINS = b"-----BEGIN PRIVATE KEY-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class Identity:
     certificate: bytes
     key: bytes = field(repr=False)
     fingerprint: str
+
+    @property
+    def pem(self) -> bytes:
+        """Certificate and key, as one file holds them."""
+        return self.certificate + self.key
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Write `certificate.pem` and `key.pem`, mode 0600, into a directory (mode 0700 if it is new).
@@ -55,15 +62,36 @@ class Identity:
             undo.pop_all()
 
 
-def load_identity(directory: Path) -> Identity:
-    """The identity that `Identity.save` wrote; LinkError if it cannot be read."""
+def load_identity(place: Path) -> Identity:
+    """The identity in a directory that `Identity.save` wrote, or in a file that holds the certificate and then the key.
+
+    LinkError, naming the place, if it cannot be read.
+    """
     try:
-        certificate = (directory / _CERTIFICATE_FILE).read_bytes()
-        key = (directory / _KEY_FILE).read_bytes()
+        if place.is_dir():
+            certificate, key = (place / _CERTIFICATE_FILE).read_bytes(), (place / _KEY_FILE).read_bytes()
+        else:
+            certificate, begins, rest = place.read_bytes().partition(_KEY_BEGINS)
+            key = begins + rest
     except OSError as error:
         what = f"the identity cannot be read: {error.strerror} (`trine-model identity` makes one)"
-        raise LinkError(f"{directory}: {what}") from error
-    return Identity(certificate, key, fingerprint(certificate))
+        raise LinkError(f"{place}: {what}") from error
+    try:
+        return Identity(certificate, key, fingerprint(certificate))
+    except LinkError as error:
+        raise LinkError(f"{place}: the identity cannot be used: its certificate is no PEM") from error
+
+
+@contextmanager
+def unnamed_file(content: bytes) -> Iterator[int]:
+    """The descriptor of a file that nobody can find and that nothing stays of, in memory where the system offers that.
+
+    This process, or one that inherits it, reads it once at `/dev/fd/` and the descriptor.
+    """
+    with open(os.memfd_create("trine"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        yield file.fileno()
 
 
 def make_identity(name: str, *, days: int = 3650) -> Identity:
@@ -95,11 +123,14 @@ def make_identity(name: str, *, days: int = 3650) -> Identity:
 
 def fingerprint(certificate: bytes) -> str:
     """SHA-256 of the DER form of a PEM certificate, in hex; LinkError if it is none."""
+    return fingerprint_of_der(_der(certificate))
+
+
+def _der(certificate: bytes) -> bytes:
     try:
-        der = x509.load_pem_x509_certificate(certificate).public_bytes(serialization.Encoding.DER)
+        return x509.load_pem_x509_certificate(certificate).public_bytes(serialization.Encoding.DER)
     except ValueError as error:
         raise LinkError("a pinned certificate cannot be read") from error
-    return fingerprint_of_der(der)
 
 
 def fingerprint_of_der(certificate: bytes) -> str:
@@ -141,13 +172,13 @@ def _tls(protocol: int, identity: Identity, pinned: Iterable[bytes]) -> Tls:
     context.verify_mode = ssl.CERT_REQUIRED
     prints = set()
     for certificate in pinned:
-        prints.add(fingerprint(certificate))
-        context.load_verify_locations(cadata=certificate.decode("ascii"))
-    with tempfile.TemporaryDirectory(prefix="trine-") as directory:  # ssl reads files only
-        private = Path(directory)
-        identity.save(private)
+        der = _der(certificate)
+        prints.add(fingerprint_of_der(der))
+        context.load_verify_locations(cadata=der)
+    # ssl reads files only
+    with unnamed_file(identity.certificate) as certificate_file, unnamed_file(identity.key) as key_file:
         try:
-            context.load_cert_chain(private / _CERTIFICATE_FILE, private / _KEY_FILE)
+            context.load_cert_chain(f"/dev/fd/{certificate_file}", f"/dev/fd/{key_file}")
         except ssl.SSLError as error:
             raise LinkError("this party's own certificate and key do not fit") from error
     return Tls(context, frozenset(prints))

@@ -118,6 +118,11 @@ class ModelSpec(Frozen):
         shapes["head"] = (self.vocab, self.d_model)
         return shapes
 
+    @property
+    def low40(self) -> frozenset[str]:
+        """Matrices whose products are opened modulo 2^40: SiLU's window and the answer read no more of them."""
+        return frozenset(name for name in self.tensors() if name == "head" or name.endswith(".gate"))
+
     def digest(self) -> str:
         """The program digest: this metadata and the version of the gate code (hex)."""
         text = f"trine program {PROGRAM_VERSION}\n{self.model_dump_json()}"

@@ -11,15 +11,16 @@ from engine.gates.sides import Cache
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.ring.fixed import Ring
-from engine.ring.linear import multiply_into
+from engine.ring.linear import multiply_into, multiply_low40_into
+from engine.ring.lookups import Table
 from engine.wire import Rows, Wire
 
 
-class _Columns(dict[str, Ring]):
-    """Stands for the tables: a plan depends on their numbers of columns only."""
+class _Columns(dict[str, Table]):
+    """Stands for the tables: a plan depends on their numbers of columns only. Long and short ones: both are compiled."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__({name: np.empty((columns, 128), np.int64) for name, columns in table_columns(spec).items()})
+        super().__init__({name: np.empty((columns, 128), np.int32) for name, columns in table_columns(spec).items()})
 
 
 def table_columns(spec: ModelSpec) -> dict[str, int]:
@@ -41,15 +42,20 @@ class _Empty:
 
     def __init__(self, spec: ModelSpec) -> None:
         tables = _Columns(spec)
+        tables["exp"] = np.empty((1, 128), np.int64)
         tables["pow.coarse"] = tables["pow.fine"] = np.empty(2048, np.int64)
-        self.tables: Mapping[str, Ring] = tables
+        self._low40 = spec.low40
+        self.tables: Mapping[str, Table] = tables
         none = np.empty((spec.kv_heads, 0, spec.head_dim), np.int64)
         self.keys = [Cache(none, none) for _ in range(spec.layers)]
         self.values = [Cache(none, none) for _ in range(spec.layers)]
 
     def multiply(self, weight: str, x: Ring, out: Ring) -> None:
-        """No matrix: compiles the kernel."""
-        multiply_into(x, self.masked(weight), out)
+        """No matrix: compiles the kernels."""
+        if weight in self._low40:
+            multiply_low40_into(x, np.empty((0, 0), np.uint32), np.empty((0, 0), np.uint8), out)
+        else:
+            multiply_into(x, self.masked(weight), out)
 
     def masked(self, weight: str) -> Ring:
         """No matrix."""

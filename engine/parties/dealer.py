@@ -114,7 +114,7 @@ class Dealer:
         with self._changed:
             return self._changed.wait_for(lambda: self.queued_rows >= count, timeout)
 
-    def deal(self, count: int) -> Iterator[tuple[int, bytes]]:
+    def deal(self, count: int) -> Iterator[tuple[int, memoryview]]:
         """Deal the next `count` rows: yields (section, material for the second evaluator), section by section.
 
         Raises:
@@ -132,7 +132,7 @@ class Dealer:
             self._queue.append(block)
         return self._dealt(block, rows, generation)
 
-    def _dealt(self, block: _Block, rows: Rows, generation: int) -> Iterator[tuple[int, bytes]]:
+    def _dealt(self, block: _Block, rows: Rows, generation: int) -> Iterator[tuple[int, memoryview]]:
         spec = self.spec
         angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
         x = None

@@ -27,6 +27,7 @@ from engine.prf import Stream
 from engine.prf.streams import Record
 from engine.ring.fixed import Ring
 from engine.ring.linear import subtract_product
+from engine.ring.lookups import Table
 from engine.wire import Rows, Secret, Wire
 
 PASS_ROWS = 64
@@ -58,7 +59,7 @@ class _Context(Secret):
     halves: OnlineHalves
     keys: list[Cache]
     values: list[Cache]
-    tables: dict[str, Ring] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
 
     def multiply(self, weight: str, x: Ring, out: Ring) -> None:
         self.halves.multiply(weight, x, out)

@@ -1,14 +1,18 @@
 """A model as a node holds it: masked matrices, one mask seed, and the halves of products that follow from them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 
+from engine.functions.tables import shortest
 from engine.models.config import ModelSpec
 from engine.parties.masks import SeedStream, tiles
 from engine.ring.fixed import Ring
-from engine.ring.linear import multiply_into
+from engine.ring.linear import Low40, multiply_into, multiply_low40_into
+from engine.ring.lookups import Table
+from engine.ring.process import lasting
 from engine.wire import Secret
 
 
@@ -16,14 +20,15 @@ from engine.wire import Secret
 class NodePack(Secret):
     """`masked`: m_W of each tensor (memory-mapped, the same at both nodes).
 
-    `stored`: A_i = m_W - λ_W1, or -λ_W2, of each tensor but the embedding; empty where A_i is drawn while multiplying.
+    `stored`: A_i = m_W - λ_W1, or -λ_W2, of each tensor but the embedding, as far as its products are read
+    (``ModelSpec.low40``); empty where A_i is drawn while multiplying.
     """
 
     role: int
     spec: ModelSpec
     masked: dict[str, Ring]
-    stored: dict[str, Ring]
-    tables: dict[str, Ring]
+    stored: dict[str, Ring | Low40]
+    tables: dict[str, Table]
     prefixes: list[tuple[Ring, Ring]]  #: m of the public prefix's (keys, values), a layer
     seeds: SeedStream
     digest: str  #: of this pack
@@ -53,8 +58,13 @@ class OnlineHalves(Secret):
         self._tile = np.empty(0, np.int64)
 
     def multiply(self, weight: str, x: Ring, out: Ring) -> None:
-        """``out += x @ A_i.T`` for x [rows, in], A_i [out, in], out [rows, out]; all C-contiguous."""
+        """``out += x @ A_i.T`` for x [rows, in], A_i [out, in], out [rows, out], all C-contiguous; modulo 2^40 where no more
+        is read.
+        """
         stored = self._pack.stored.get(weight)
+        if isinstance(stored, Low40):
+            multiply_low40_into(x, *stored, out)
+            return
         if stored is not None:
             multiply_into(x, stored, out)
             return
@@ -93,11 +103,40 @@ def node_pack(
 ) -> NodePack:
     """A pack; with `stored`, the online halves are made: m_W - λ_W1 at the first evaluator, -λ_W2 at the second."""
     stream = SeedStream(seed, spec)
-    halves = {name: _half(role, stream, name, words) for name, words in masked.items() if stored and name != "embed"}
-    return NodePack(role, spec, masked, halves, tables, prefixes, stream, *digests)
+    halves = _halves(role, stream, spec, masked) if stored else {}
+    short = {name: shortest(table) for name, table in tables.items()}
+    return NodePack(role, spec, masked, halves, short, prefixes, stream, *digests)
 
 
-def _half(role: int, stream: SeedStream, name: str, masked: Ring) -> Ring:
-    half = np.empty(masked.shape, np.int64)
-    stream.fill(name, half)
-    return np.subtract(masked, half, out=half) if role == 1 else np.negative(half, out=half)
+def half_bytes(spec: ModelSpec) -> int:
+    """Memory of the stored A_i."""
+    words = {name: outer * inner for name, (outer, inner) in spec.tensors().items() if name != "embed"}
+    return sum((5 if name in spec.low40 else 8) * count for name, count in words.items())
+
+
+def _halves(role: int, stream: SeedStream, spec: ModelSpec, masked: dict[str, Ring]) -> dict[str, Ring | Low40]:
+    """A_i of each tensor, all in one mapping: in huge pages a processor reads ahead."""
+    room, at = lasting(half_bytes(spec)), 0
+    halves: dict[str, Ring | Low40] = {}
+    for name in sorted(spec.tensors().keys() - {"embed"}, key=lambda name: name in spec.low40):  # 8-byte words first: aligned
+        shape, words = masked[name].shape, masked[name].size
+        if name in spec.low40:
+            low = room[at : at + 4 * words].view(np.uint32).reshape(shape)
+            high = room[at + 4 * words : at + 5 * words].reshape(shape)
+            at += 5 * words
+            halves[name] = Low40(low, high)
+            for start, stop, half in _tiles_of_half(role, stream, name, masked[name]):
+                low[start:stop], high[start:stop] = half, half >> 32
+        else:
+            whole = halves[name] = room[at : at + 8 * words].view(np.int64).reshape(shape)
+            at += 8 * words
+            for start, stop, half in _tiles_of_half(role, stream, name, masked[name]):
+                whole[start:stop] = half
+    return halves
+
+
+def _tiles_of_half(role: int, stream: SeedStream, name: str, masked: Ring) -> Iterator[tuple[int, int, Ring]]:
+    for start, stop in tiles(*masked.shape):
+        half = np.empty((stop - start, masked.shape[1]), np.int64)
+        stream.fill(name, half, start * masked.shape[1])
+        yield start, stop, (np.subtract(masked[start:stop], half, out=half) if role == 1 else np.negative(half, out=half))

@@ -64,11 +64,11 @@ class Stream:
         block, odd = divmod(start, BLOCK)
         if odd or not (0 <= row < 1 << 48 and 0 <= section < 1 << 16 and 0 <= slot < 1 << 16):
             raise ValueError("a stream address does not fit its fields")
-        target = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # an array is a buffer
-        if block + -(-len(target) // BLOCK) > 1 << 40:
+        if block + -(-out.nbytes // BLOCK) > 1 << 40:
             raise ValueError("a stream range leaves its address")
-        if not target:
+        if not out.nbytes:
             return
+        target = memoryview(out).cast("B")  # type: ignore[arg-type]  # an array is a buffer; refused unless it is contiguous
         if self._record is not None:
             self._record(int(label), row, section, slot, start, start + len(target))
         head = (int(label) << 80) | (slot << 64) | (section << 48) | row

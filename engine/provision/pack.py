@@ -26,7 +26,7 @@ from safetensors.numpy import load_file
 from engine.errors import ModelError
 from engine.models.config import ModelSpec
 from engine.models.planning import table_columns
-from engine.parties.pack import NodePack, node_pack
+from engine.parties.pack import NodePack, half_bytes, node_pack
 from engine.parties.room import Halves, available_memory, has_room
 from engine.provision.masking import SEED_BYTES
 from engine.ring.fixed import Ring
@@ -220,7 +220,7 @@ def _stored(halves: Halves, spec: ModelSpec) -> bool:
     if halves is not Halves.AUTO:
         return halves is Halves.STORED
     words = masked_words(spec)
-    return has_room(WORD * words, WORD * (words - spec.vocab * spec.d_model), available_memory())
+    return has_room(WORD * words, half_bytes(spec), available_memory())
 
 
 def _tables(directory: Path, spec: ModelSpec) -> dict[str, Ring]:

@@ -4,7 +4,10 @@ Each kernel equals the numpy expression in its docstring; they exist because num
 matrices without vector instructions. The tiles keep 16 accumulators, which LLVM turns into vector registers.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.ring.fixed import Ring
 from engine.ring.jit import kernel
@@ -102,6 +105,32 @@ def multiply_into(x: Ring, w: Ring, out: Ring) -> None:
                 b00 += x[r, i] * w[o, i]
             out[r, o] += b00
         o += 1
+
+
+class Low40(NamedTuple):
+    """The low 40 bits of a matrix's words, ``low + 2^32·high``, [out, in]: 5 bytes to read in place of 8."""
+
+    low: NDArray[np.uint32]
+    high: NDArray[np.uint8]
+
+
+@kernel
+def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
+    """``out += x @ w.T`` modulo 2^40 (above, out means nothing) for w as `Low40` has it; shapes as `multiply_into`."""
+    outer, inner = low.shape
+    rows = x.shape[0]
+    step = 8  # rows of w at a time, put together where they stay in the nearest cache
+    words = np.empty((step, inner), np.int64)
+    for o in range(0, outer, step):
+        count = min(step, outer - o)
+        for r in range(count):
+            for i in range(inner):
+                words[r, i] = np.int64(low[o + r, i]) | (np.int64(high[o + r, i]) << np.int64(32))
+        part = np.zeros((rows, count), np.int64)
+        multiply_into(x, words[:count], part)
+        for r in range(rows):
+            for j in range(count):
+                out[r, o + j] += part[r, j]
 
 
 @kernel

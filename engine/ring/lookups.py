@@ -6,21 +6,25 @@ A one-hot vector of 2^n bits is 2^n / 64 words, bit j of word k standing for pos
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.ring.fixed import Ring
 from engine.ring.jit import kernel
 
+Table = Ring | NDArray[np.int32]
+"""Columns of a look-up, ready to rotate."""
+
 
 @kernel
-def inner_products(c: Ring, bits: Ring, tables: Ring, lo: int, lowest: int, sign: int, out: Ring) -> None:
+def inner_products(c: Ring, bits: Ring, tables: Table, lo: int, lowest: int, sign: int, out: Ring) -> None:
     """``out[i, e] = sign * sum_j u_i[j] * T_e[(c_hi - lowest - j) mod 2^n]``, c_hi = c >> lo (section 4).
 
-    c [N]; bits [N * 2^n / 64]; tables [E, 2^(n+1)]; out [N, E].
+    c [N]; bits [N * 2^n / 64]; tables [E, 2^(n+1)], sums in its own type (`engine.functions.tables.shortest`); out [N, E].
     """
     columns, doubled = tables.shape
     cells = doubled // 2
     words = cells // 64
-    mask = np.empty(cells, np.int64)  # a value's bits, spread once for all columns: -1 where a bit is set
+    mask = np.empty(cells, tables.dtype)  # a value's bits, spread once for all columns: -1 where a bit is set
     for i in range(c.size):
         for k in range(words):
             w = bits[i * words + k]
@@ -29,10 +33,10 @@ def inner_products(c: Ring, bits: Ring, tables: Ring, lo: int, lowest: int, sign
         start = cells - 1 - (((c[i] >> lo) - lowest) & (cells - 1))
         for e in range(columns):
             turned = tables[e, start : start + cells]
-            total = np.int64(0)
+            total = tables.dtype.type(0)
             for j in range(cells):
-                total += mask[j] & turned[j]
-            out[i, e] = sign * total
+                total = tables.dtype.type(total + (mask[j] & turned[j]))
+            out[i, e] = sign * np.int64(total)
 
 
 @kernel
@@ -86,7 +90,7 @@ def combine(c: Ring, values: Ring, lo: int, q: int, binomial: Ring, fold: Ring, 
 
 
 @kernel
-def power_of_two(c: Ring, lo: int, coarse: Ring, fine: Ring, out: Ring) -> None:
+def power_of_two(c: Ring, lo: int, coarse: Table, fine: Table, out: Ring) -> None:
     """``out[i] = 2^(4 * frac) at 13 bits``, frac = (c mod 2^lo) / 2^lo, by two exact tables of 2^11 entries (30 bits)."""
     for i in range(c.size):
         part = (c[i] & ((np.int64(1) << lo) - 1)) >> (lo - 22)

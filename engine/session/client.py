@@ -131,14 +131,14 @@ class ClientSession(Machine[ClientEvent]):
                 self._rows.announce(first_row, count, first_position)
             return self._write(FrameType.BLOCK, *Block(first_row, count, first_position).parts())
 
-    def send_material(self, first_row: int, section: int, data: Data) -> bytes:
-        """MATERIAL for the second evaluator. `Discarded` if the block was."""
+    def send_material(self, first_row: int, section: int, data: Data, whole: int) -> bytes:
+        """MATERIAL for the second evaluator: the next piece of a section of `whole` bytes. `Discarded` if the block was."""
         with self._lock:
             self._place_of_dealing(FrameType.MATERIAL)
             if first_row <= self._rows.last_announced and not self._rows.holds(first_row):
                 raise Discarded
             with _own_fault():
-                self._rows.deliver(first_row, section, len(data))
+                self._rows.deliver(first_row, section, len(data), whole)
             return self._write(FrameType.MATERIAL, *Material(first_row, section, data).parts())
 
     def send_step(self, step: Step) -> bytes:

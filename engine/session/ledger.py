@@ -5,7 +5,7 @@ Rule 1. A row is a serial number that only grows. It is announced once, used onc
 Rule 2. Rows are announced for the position where dealing stands, never beyond the context.
 Rule 3. A step uses exactly the next announced rows that were not used, in one run without a gap, and
         starts where the context ends. Their material may still be on its way.
-Rule 4. Material comes block by block and section by section, in order.
+Rule 4. Material comes block by block and section by section, in order; a section in any number of pieces.
 Rule 5. A rewind and a stop discard every announced row that was not used. Nothing for a discarded row
         may come later: the link keeps order.
 Rule 6. A step is answered after all material of the blocks that it uses up has come: its last block
@@ -30,7 +30,8 @@ class _Block:
     first: int
     count: int
     used: int = 0
-    sections: int = 0  # delivered
+    sections: int = 0  # delivered whole
+    begun: int = 0  # bytes of the next one
     bytes: int = 0
 
     @property
@@ -86,13 +87,17 @@ class RowLedger:
         if section != block.sections:
             raise ProtocolError("out-of-range", f"section {section}, not {block.sections}")
 
-    def deliver(self, first: int, section: int, length: int) -> None:
-        """Material of `length` bytes has come, or leaves."""
+    def deliver(self, first: int, section: int, length: int, whole: int) -> None:
+        """A piece of `length` bytes of a section of `whole` bytes has come, or leaves."""
         self.expects(first, section)
-        if self.queued_bytes + length > self.queue_bytes:
-            raise ProtocolError("queue-full", f"over {self.queue_bytes} bytes")
         block = next(b for b in self._blocks if b.first == first)
-        block.sections += 1
+        if block.begun + length > whole or (not length and whole):
+            raise ProtocolError("wrong-length", f"section {section}: {length} bytes behind {block.begun} of {whole}")
+        if self.queued_bytes + whole - block.begun > self.queue_bytes:
+            raise ProtocolError("queue-full", f"over {self.queue_bytes} bytes")
+        block.begun += length
+        if block.begun == whole:
+            block.sections, block.begun = block.sections + 1, 0
         block.bytes += length
         self.queued_bytes += length
 

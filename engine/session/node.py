@@ -187,11 +187,8 @@ class NodeSession(Machine[NodeEvent]):
             raise ProtocolError("out-of-place", "MATERIAL for the first evaluator")
         material = Material.parse(payload)
         self._rows.expects(material.first_row, material.section)
-        length = self._section_bytes(material.first_row, material.section)
-        if len(material.data) != length:
-            text = f"section {material.section} of {len(material.data)} bytes, not {length}"
-            raise ProtocolError("wrong-length", text)
-        self._rows.deliver(material.first_row, material.section, length)
+        whole = self._section_bytes(material.first_row, material.section)
+        self._rows.deliver(material.first_row, material.section, len(material.data), whole)
         return material
 
     def _hear_step(self, payload: Data) -> Step:

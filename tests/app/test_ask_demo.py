@@ -7,24 +7,31 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
+
+from app.chat import Done, Event, Failed, Settings, Waiting
+from app.start import start_demo
+from engine.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(300)
 
 
 @contextmanager
-def trine(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+def trine(*arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE, **variables: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", *map(str, arguments)],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        env=os.environ | variables,
     )
     try:
         yield process
@@ -55,7 +62,7 @@ def alive(pid: int) -> bool:
 def test_the_answer_and_its_figures(small_shared: Path) -> None:
     words = ("ask", "hello there", "--model", small_shared, "--max-tokens", "6", "--temperature", "0.7", "--seed", "5")
     out, err, code = run(*words, "--stats")
-    assert (err, code) == ("", 0)
+    assert (err, code) == ("The answer was cut after 6 tokens: --max-tokens.\n", 0)
     lines = out.splitlines()
     for beginning in ("tokens/s ", "rounds ", "bytes a token ", "cold start "):
         assert sum(line.startswith(beginning) for line in lines) == 1, out
@@ -99,3 +106,110 @@ def test_a_directory_that_is_no_model_is_exit_code_2(tmp_path: Path) -> None:
     assert (out, code) == ("", 2)
     assert err.startswith(f"trine: {tmp_path}")
     assert err.count("\n") == 1
+
+
+def test_a_frozen_node_is_told_and_gone_within_5_seconds(small_shared: Path) -> None:
+    with trine("ask", "hello", "--model", small_shared, "--max-tokens", "400") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        nodes = children(process.pid)
+        os.kill(max(nodes), signal.SIGSTOP)
+        frozen = time.monotonic()
+        _, err = process.communicate(timeout=60)
+        took = time.monotonic() - frozen
+    assert process.returncode == 3
+    assert "no sign of life" in err
+    assert took < 5
+    assert not any(alive(pid) for pid in nodes)
+
+
+def test_ctrl_c_with_a_frozen_node_ends_everything_within_5_seconds(small_shared: Path) -> None:
+    with trine("ask", "hello", "--model", small_shared, "--max-tokens", "400") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        nodes = children(process.pid)
+        os.kill(max(nodes), signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        asked = time.monotonic()
+        process.communicate(timeout=60)
+        took = time.monotonic() - asked
+    assert took < 5.5
+    assert process.returncode == 130
+    assert not any(alive(pid) for pid in nodes)
+
+
+def loading(process: subprocess.Popen[str]) -> set[int]:
+    """Both nodes' process ids, as soon as they are started."""
+    deadline = time.monotonic() + 60
+    while len(nodes := children(process.pid)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return nodes
+
+
+def wait_until_gone(pids: set[int], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a node lives on"
+        time.sleep(0.05)
+
+
+def test_ctrl_c_while_nodes_load_ends_them_at_once(small_shared: Path) -> None:
+    with trine("ask", "hello", "--model", small_shared) as process:
+        nodes = loading(process)
+        for pid in nodes:
+            os.kill(pid, signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        asked = time.monotonic()
+        process.communicate(timeout=60)
+        assert time.monotonic() - asked < 4
+    assert process.returncode == 130
+    wait_until_gone(nodes, 5)
+
+
+def test_who_is_killed_while_nodes_load_leaves_no_file_and_no_process(small_shared: Path, tmp_path: Path) -> None:
+    with trine("ask", "hello", "--model", small_shared, TMPDIR=str(tmp_path)) as process:
+        nodes = loading(process)
+        assert not list(tmp_path.iterdir())
+        process.kill()
+        process.wait()
+        wait_until_gone(nodes, 20)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_question_that_is_too_long_is_refused_before_any_node_starts(small_shared: Path) -> None:
+    said: list[str] = []
+    start = start_demo(Settings(), small_shared, lambda what, done, of: said.append(what), "word " * 5000)
+    with pytest.raises(InputError, match="tokens long and the model takes"), start:
+        pass
+    assert said == ["loading the model"]
+
+
+def test_after_a_node_has_died_the_next_question_starts_it_again(small_shared: Path) -> None:
+    with start_demo(Settings(max_tokens=5), small_shared, lambda what, done, of: None) as running:
+        events: list[Event] = []
+        running.chat.send("hello", events.append)
+        assert isinstance(events[-1], Done)
+        os.kill(max(children(os.getpid())), signal.SIGKILL)
+        running.chat.send("and now?", events.append)
+        if isinstance(events[-1], Failed):  # it was not known to be dead yet
+            running.chat.send("and now?", events.append)
+        assert isinstance(events[-1], Done), events[-1]
+        assert any(isinstance(event, Waiting) for event in events)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+def test_a_full_disk_is_one_sentence(small_shared: Path, options: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full, trine("ask", "hi", "--model", small_shared, *options, stdout=full) as process:
+        _, err = process.communicate(timeout=200)
+    assert (err, process.returncode) == ("trine: No space left on device\n", 4)
+
+
+def test_a_reader_that_leaves_ends_the_answer_quietly(small_shared: Path) -> None:
+    with trine("ask", "hi", "--model", small_shared, "--max-tokens", "200") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait(20) == 141

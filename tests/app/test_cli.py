@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from app import cli, terminal
+from app import commands, terminal
 from app.chat import Chat, Settings
 from app.start import Report, Running
 from engine.errors import InputError, LinkError, ModelError, ProtocolError, TrineError
@@ -31,7 +35,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Settings]]:
         seen: list[Settings] = []
 
         @contextmanager
-        def start(settings: Settings, model: Path | None, report: Report) -> Iterator[Running]:
+        def start(settings: Settings, model: Path | None, report: Report, question: str = "") -> Iterator[Running]:
             seen.append(settings)
             report("starting", 0, 0)
             if error:
@@ -49,7 +53,13 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Settings]]:
 
 
 def trine(*arguments: str, text: str | None = None) -> Result:
-    return CliRunner().invoke(cli.app, arguments, input=text)
+    return CliRunner().invoke(commands.app, arguments, input=text)
+
+
+def as_process(*arguments: str, environment: dict[str, str] | None = None, **streams: Any) -> subprocess.Popen[str]:
+    """The command as a process of its own, before any node is started."""
+    words = [sys.executable, "-m", "app.cli", *arguments]
+    return subprocess.Popen(words, text=True, env=environment, **{"stderr": subprocess.PIPE} | streams)
 
 
 def replies(*texts: str) -> Script:
@@ -165,7 +175,7 @@ def test_a_question_that_is_no_text_is_refused_in_a_sentence(given: Callable[...
     if as_argument:
         result = trine("ask", b"bad \xff".decode("utf-8", "surrogateescape"))
     else:
-        result = CliRunner().invoke(cli.app, ["ask", "-"], input=b"bad \xff\n")
+        result = CliRunner().invoke(commands.app, ["ask", "-"], input=b"bad \xff\n")
     assert result.exit_code == 2
     assert "trine: a message holds bytes that are no UTF-8 text\n" in result.stderr
 
@@ -182,7 +192,7 @@ def test_with_a_display_the_demo_opens_the_window(
     given: Callable[..., list[Settings]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given([])
-    monkeypatch.setenv("DISPLAY", ":99")
+    monkeypatch.setattr(commands, "why_no_window", lambda: None)
     opened = []
     monkeypatch.setattr("app.window.run.run", lambda start: opened.append(start) or 0)
     assert trine("demo").exit_code == 0
@@ -227,10 +237,74 @@ def test_drafts_are_off_and_their_help_says_what_the_nodes_see(given: Callable[.
 
 
 def test_the_command_line_starts_without_qt_transformers_or_numba() -> None:
-    import subprocess
-
     heavy = (
         "import sys, app.cli, app.start, app.terminal; print(sorted({'PySide6', 'transformers', 'numba'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_display_that_cannot_be_used_is_named_and_the_chat_is_in_the_terminal(
+    given: Callable[..., list[Settings]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given(replies("one"))
+    monkeypatch.setenv("DISPLAY", ":77")
+    monkeypatch.delenv("QT_QPA_PLATFORM")
+    result = trine("demo", text="first\n")
+    assert (result.exit_code, result.stdout) == (0, "one\n\n")
+    assert "No display (DISPLAY=:77 cannot be used): the chat is in this terminal.\n" in result.stderr
+
+
+def test_the_terminal_says_that_all_three_are_on_this_machine(given: Callable[..., list[Settings]]) -> None:
+    given([])
+    said = " ".join(trine("demo", "--terminal", text="").stderr.split())
+    assert "all three run on this one machine" in said
+    assert "protects nothing from whoever owns the machine" in said
+
+
+@pytest.mark.parametrize("command", [["ask", "q"], ["demo", "--terminal"]], ids=["ask", "demo"])
+def test_a_cut_answer_says_so(given: Callable[..., list[Settings]], command: list[str]) -> None:
+    given(replies("Paris."))
+    result = trine(*command, "--max-tokens", "3", text="q\n")
+    assert result.stdout.rstrip("\n") == "Par"
+    assert result.stderr.endswith("The answer was cut after 3 tokens: --max-tokens.\n" + ("\n" if "demo" in command else ""))
+
+
+def test_json_says_in_a_field_that_the_answer_was_cut(given: Callable[..., list[Settings]]) -> None:
+    given(replies("Paris."))
+    result = trine("ask", "q", "--max-tokens", "3", "--json")
+    assert (json.loads(result.stdout)["reason"], result.stderr) == ("length", "")
+
+
+def test_a_file_that_cannot_be_used_is_one_sentence_and_exit_code_4(given: Callable[..., list[Settings]]) -> None:
+    given([], OSError(13, "Permission denied", "/cache/trine"))  # type: ignore[arg-type]
+    result = trine("ask", "q")
+    assert (result.stderr, result.exit_code) == ("trine: /cache/trine: Permission denied\n", 4)
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence() -> None:
+    nowhere = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"} | {"HOME": "/proc/1"}
+    with as_process("ask", "hi", environment=nowhere) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert err.startswith("trine: /proc/1/")
+    assert err.count("\n") == 1
+
+
+def test_the_version_is_one_line() -> None:
+    assert trine("--version").stdout == f"trine {version('trine')}\n"
+
+
+def test_ctrl_c_while_it_is_being_imported_is_quiet() -> None:
+    program = """
+import sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from app.cli import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "")

@@ -14,28 +14,28 @@ from pathlib import Path
 
 import pytest
 
-from app.demo import NodeProcess, Parties, demo, listening
+from app.demo import demo
 from app.local_party import Conversation, Endpoints, Progress
+from app.node_process import NodeProcess, Parties, listening, wait_until_ready
 from engine.errors import LinkError, ModelError
 from tests.conftest import belongings
 from tests.models.shared_small import Follow, SharedSmall, greedy
 
 NOTICED = 5.0
-START_SECONDS = 60.0
 
 
 class Nodes:
     """Two node processes on fixed ports; a dead one is started again when it is asked for."""
 
-    def __init__(self, small: SharedSmall, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, small: SharedSmall, stack: ExitStack) -> None:
         self._small, self._stack = small, stack
-        self._parties = Parties.make(directory)
+        self._parties = Parties.make()
         sockets = [stack.enter_context(listening()) for _ in (1, 2)]
         self._ports = [sock.getsockname()[1] for sock in sockets]
         self.processes = [self._start(role, sockets[role - 1]) for role in (1, 2)]
-        for role in (1, 2):
-            self._await(role)
-            sockets[role - 1].close()
+        wait_until_ready(self.processes)
+        for sock in sockets:
+            sock.close()
 
     @property
     def endpoints(self) -> Endpoints:
@@ -47,20 +47,17 @@ class Nodes:
     def restart(self, role: int) -> None:
         with listening(self._ports[role - 1]) as sock:
             self.processes[role - 1] = self._start(role, sock)
-            self._await(role)
+            wait_until_ready([self.processes[role - 1]])
 
     def _start(self, role: int, sock: object) -> NodeProcess:
         pack, other = self._small.directory / f"node{role}", self._ports[2 - role]
         return self._stack.enter_context(NodeProcess(self._parties, pack, role, sock, other))  # type: ignore[arg-type]
 
-    def _await(self, role: int) -> None:
-        self.processes[role - 1].wait_ready(time.monotonic() + START_SECONDS)
-
 
 @pytest.fixture(scope="module")
-def nodes(small: SharedSmall, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+def nodes(small: SharedSmall) -> Iterator[Nodes]:
     with ExitStack() as stack:
-        yield Nodes(small, tmp_path_factory.mktemp("nodes"), stack)
+        yield Nodes(small, stack)
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +135,8 @@ def test_sigterm_in_a_session_ends_a_node_cleanly(small: SharedSmall, nodes: Nod
         answer = conversation.generate(small.prompt(10), max_tokens=200, choose=greedy)
         next(answer)
         asked = time.monotonic()
-        assert nodes.processes[0].stop() == 0
+        os.kill(nodes.processes[0].pid, signal.SIGTERM)
+        assert nodes.processes[0].wait(2 * NOTICED) == 0
         assert time.monotonic() - asked < NOTICED
         with pytest.raises(LinkError, match="^node 1: "):
             list(answer)
@@ -158,7 +156,12 @@ def test_a_frozen_node_is_noticed_by_its_silence(small: SharedSmall, nodes: Node
         try:
             with pytest.raises(LinkError, match="^node 2: no sign of life"):
                 list(answer)
-            assert time.monotonic() - frozen < 7.5  # pings after 2 s of silence, patience of 4 s
+            assert time.monotonic() - frozen < NOTICED
+            sessions = nodes.processes[0].log().count('"event": "session opened"')
+            while nodes.processes[0].log().count('"event": "session ended"') < sessions:  # the other node learns it, too
+                assert time.monotonic() - frozen < NOTICED
+                time.sleep(0.05)
+            assert conversation.status.states == {"node1": "connecting", "node2": "lost"}
         finally:
             os.kill(nodes.processes[1].pid, signal.SIGCONT)
     with nodes.open() as conversation:
@@ -194,4 +197,58 @@ def test_a_damaged_pack_stops_the_demo_with_the_nodes_own_words(small: SharedSma
     with pytest.raises(LinkError, match="(?s)^node 2: did not start.*there is no node pack here"), demo(copy):
         pass
     with pytest.raises(ModelError), demo(tmp_path):
+        pass
+
+
+def test_leaving_takes_frozen_nodes_along_at_once(small: SharedSmall) -> None:
+    with demo(small.directory) as parties:
+        for pid in parties.pids:
+            os.kill(pid, signal.SIGSTOP)
+        left = time.monotonic()
+    assert time.monotonic() - left < 2
+    for pid in parties.pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_dead_node_is_started_again_as_the_same_party(small: SharedSmall) -> None:
+    with demo(small.directory) as parties, parties.open_conversation() as conversation:
+        assert list(conversation.generate(small.prompt(4), max_tokens=1, choose=greedy))
+        before = parties.pids
+        parties.start()
+        assert parties.pids == before
+        os.kill(before[1], signal.SIGKILL)
+        with pytest.raises(LinkError, match="^node 2: "):
+            list(conversation.generate(small.prompt(40), max_tokens=200, choose=greedy))
+        assert conversation.status.states == {"node1": "connecting", "node2": "lost"}
+        ticks: list[int] = []
+        parties.start(ticks.append)
+        assert set(ticks) == {1}
+        assert parties.pids[0] == before[0]
+        assert parties.pids[1] != before[1]
+        assert list(conversation.generate(small.prompt(4), max_tokens=1, choose=greedy))
+
+
+def test_a_node_frozen_while_it_loads_is_given_up(small: SharedSmall, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.node_process.SILENT_SECONDS", 1.0)
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(listening()) for _ in (1, 2)]
+        ports = [sock.getsockname()[1] for sock in sockets]
+        node = stack.enter_context(NodeProcess(Parties.make(), small.directory / "node1", 1, sockets[0], ports[1]))
+        os.kill(node.pid, signal.SIGSTOP)
+        frozen = time.monotonic()
+        with pytest.raises(LinkError, match="^node 1: does not move"):
+            wait_until_ready([node])
+        assert time.monotonic() - frozen < NOTICED
+
+
+def test_starting_can_be_given_up_at_any_moment(small: SharedSmall) -> None:
+    class Enough(Exception):
+        pass
+
+    def tick(what: str, done: int, of: int) -> None:
+        if what == "starting two nodes":
+            raise Enough
+
+    with pytest.raises(Enough), demo(small.directory, tick):  # that no process is left, the fixture sees
         pass

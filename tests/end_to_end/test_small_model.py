@@ -13,7 +13,7 @@ from threading import Event
 import pytest
 
 from app.demo import Demo, demo
-from app.local_party import Conversation, Progress
+from app.local_party import Conversation, Progress, dealing
 from engine.errors import InputError, SessionStopped
 from tests.models.shared_small import CONTEXT, PREFIX, Follow, SharedSmall, greedy
 
@@ -43,6 +43,26 @@ def test_the_answer_is_the_plaintexts(small: SharedSmall, conversation: Conversa
     follow = Follow(*small.answer(prompt, TOKENS))
     made = list(conversation.generate(prompt, max_tokens=TOKENS, choose=follow))
     assert len(made) == TOKENS
+    assert not follow.wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux has affinities")
+def test_the_nodes_have_cores_of_their_own(parties: Demo) -> None:
+    """Else Linux puts both, which answer each other, on one."""
+    one, two = (os.sched_getaffinity(pid) for pid in parties.pids)
+    assert one.isdisjoint(two) or len(os.sched_getaffinity(0)) == 1
+
+
+@pytest.mark.parametrize("piece", [1000, 4096])
+def test_material_in_pieces_is_put_together(
+    small: SharedSmall, parties: Demo, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A section of the real model comes in dozens of pieces; the small one's too, if they are small."""
+    monkeypatch.setattr(dealing, "PIECE_BYTES", piece)
+    prompt = small.prompt(17)
+    follow = Follow(*small.answer(prompt, TOKENS))
+    with parties.open_conversation() as conversation:
+        assert len(list(conversation.generate(prompt, max_tokens=TOKENS, choose=follow))) == TOKENS
     assert not follow.wrong
 
 

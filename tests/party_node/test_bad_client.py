@@ -79,7 +79,7 @@ def test_rows_that_were_used_or_discarded_are_refused(pair: Pair, raw: Callable[
 def test_material_of_another_length_is_refused_at_the_second_evaluator(pair: Pair, raw: Callable[[], RawClient]) -> None:
     client = raw().greet()
     client.say(2, lambda session: session.send_block(1, 4, START))
-    client.say(2, lambda session: session.send_material(1, 0, bytes(1000)))
+    client.say(2, lambda session: session.send_material(1, 0, bytes(1 << 20), 1 << 20))
     assert client.code(2) == "wrong-length"
     serves(pair)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from engine.errors import LinkError
 from engine.link import Identity, make_identity
+from engine.link.connection import PATIENCE_SECONDS, PING_SECONDS
+from party_node.limits import Limits
 from tests.models.shared_small import SharedSmall, greedy
-from tests.party_node.rig import QUICK, SOON, Pair, identities
+from tests.party_node.rig import QUICK, SOON, Pair, RawClient, identities
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +100,19 @@ def test_the_log_says_what_happens_and_not_what_is_said(small: SharedSmall) -> N
         assert set(opened) == always | {"session", "context", "prefix"}
         assert set(ended) == always | {"session", "rows", "seconds"}
         assert set(stopping) | set(stopped) == always | {"connections", "left"}
+
+
+def test_a_client_that_answers_no_ping_is_let_go_after_the_nodes_own_patience(small: SharedSmall) -> None:
+    with Pair(small, identities(), replace(QUICK, silence_seconds=0.1)) as pair:
+        client = RawClient(pair)
+        began = time.monotonic()
+        for link, session in zip(client.links, client.sessions, strict=True):
+            link.send(session.send_hello())  # and nobody reads the answer
+        found = pair.nodes[0].log.wait(event="client lost")
+        assert time.monotonic() - began < PING_SECONDS + PATIENCE_SECONDS
+        client.abort()
+    assert found["why"].startswith("no sign of life")
+
+
+def test_a_node_is_more_patient_than_a_client() -> None:
+    assert Limits().silence_seconds > PATIENCE_SECONDS

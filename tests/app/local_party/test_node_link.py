@@ -7,7 +7,7 @@ import pytest
 
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import NodeLink
-from engine.errors import LinkError
+from engine.errors import LinkError, ProtocolError
 from engine.link import pair
 from engine.session import ClientSession, State
 
@@ -31,3 +31,22 @@ def test_a_message_out_of_place_in_a_running_session_is_our_own_fault() -> None:
     running = next(state for state in State if state is not State.CLOSED)
     with pytest.raises(ValueError, match="cannot be sent"):
         link_in(running, Inbox()).say(out_of_place)
+
+
+def test_only_the_node_that_has_died_is_called_lost() -> None:
+    inbox = Inbox()
+    session = cast("ClientSession", SimpleNamespace(state=State.CLOSED, send_bye=out_of_place))
+    one, two = (NodeLink(role, pair()[0], session, inbox) for role in (1, 2))
+    assert (one.state, two.state) == ("connected", "connected")
+    two._fail(LinkError("hung up", "node 2"))
+    one._fail(ProtocolError("no-peer", "node 1 says: the other side hung up"))
+    assert (one.state, two.state) == ("connecting", "lost")
+
+
+def test_a_node_is_left_and_not_lost_when_the_other_one_dies() -> None:
+    inbox = Inbox()
+    session = cast("ClientSession", SimpleNamespace(state=State.CLOSED, send_bye=out_of_place))
+    one, two = (NodeLink(role, pair()[0], session, inbox) for role in (1, 2))
+    two.partner = one
+    two._fail(LinkError("hung up", "node 2"))
+    assert (one.state, two.state) == ("connecting", "lost")

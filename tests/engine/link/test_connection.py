@@ -16,6 +16,7 @@ from websockets.frames import Frame, Opcode
 
 from engine.errors import LinkError, ProtocolError, TrineError
 from engine.link import Connection
+from engine.link.connection import PATIENCE_SECONDS, PING_SECONDS
 
 Ends = Callable[..., tuple[Connection, Connection]]
 Serve = Callable[..., tuple[int, Future[Connection]]]
@@ -96,6 +97,28 @@ def test_a_late_reader_does_not_blame_the_peer(ends: Ends, threads: ThreadPoolEx
     client._pinged = client._alive
     server.send(b"here I am")
     assert client.receive(20) == b"here I am"
+
+
+class LatePoll:
+    """Wakes its caller later than it asked, as a machine does that has no time for this process."""
+
+    def modify(self, *_: object) -> None:
+        """What is waited for does not matter."""
+
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        time.sleep(milliseconds / 1000 + 0.3)
+        return []
+
+
+def test_who_did_not_run_does_not_blame_the_peer(ends: Ends) -> None:
+    client, _ = ends(client={"ping_interval": 0.05, "ping_timeout": 0.1})
+    client._poll = LatePoll()  # type: ignore[assignment]
+    with pytest.raises(LinkError, match=r"no answer within 1 s"):  # not "no sign of life"
+        client.receive(1.0)
+
+
+def test_a_frozen_peer_is_given_up_well_within_5_seconds() -> None:
+    assert PING_SECONDS + PATIENCE_SECONDS <= 4
 
 
 def test_a_peer_that_takes_bytes_is_alive(ends: Ends) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from engine.errors import LinkError
-from engine.link import Identity, client_tls, load_identity, make_identity, server_tls
+from engine.link import Identity, client_tls, load_identity, make_identity, server_tls, unnamed_file
 from engine.link.tls import fingerprint
 
 
@@ -81,3 +85,36 @@ def test_the_contexts_are_strict(
     assert client.context.check_hostname
     assert server.context.num_tickets == 0
     assert len(server.pinned) == server.context.cert_store_stats()["x509"] == 2
+
+
+def test_an_identity_may_be_one_file(tmp_path: Path, client_identity: Identity) -> None:
+    (tmp_path / "own.pem").write_bytes(client_identity.pem)
+    assert load_identity(tmp_path / "own.pem") == client_identity
+
+
+def test_what_is_no_identity_is_named(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("nothing")
+    with pytest.raises(LinkError, match=f"^{wrong}: the identity cannot be used"):
+        load_identity(wrong)
+
+
+def test_an_unnamed_file_is_read_by_who_inherits_it(own_temporary_directory: Path) -> None:
+    program = "import sys; sys.stdout.write(open(sys.argv[1]).read())"
+    with unnamed_file(b"secret") as descriptor:
+        words = [sys.executable, "-c", program, f"/dev/fd/{descriptor}"]
+        assert subprocess.check_output(words, pass_fds=[descriptor]) == b"secret"
+        assert not list(own_temporary_directory.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="such a system has nothing but files without names")
+def test_no_key_touches_a_disk(monkeypatch: pytest.MonkeyPatch, client_identity: Identity, stranger: Identity) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    assert client_tls(client_identity, stranger.certificate).pinned == {stranger.fingerprint}
+
+
+def test_without_files_in_memory_an_unlinked_one_does(
+    monkeypatch: pytest.MonkeyPatch, client_identity: Identity, stranger: Identity
+) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    assert server_tls(client_identity, [stranger.certificate]).pinned == {stranger.fingerprint}

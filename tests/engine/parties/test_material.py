@@ -80,7 +80,7 @@ def test_material_of_another_length_is_refused(section: int, change: int) -> Non
         e.announce(1, 2, 4)
     for at, material in itertools.islice(trio.dealer.deal(2), section + 1):
         if at == section:
-            wrong = material[:change] if change < 0 else material + bytes(change)
+            wrong = material[:change] if change < 0 else bytes(material) + bytes(change)
             with pytest.raises(ValueError, match="exact length"):
                 trio.evaluators[1].prepare(1, section, wrong)
         else:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ring.linear import add_into, multiply_into, subtract_product
+from engine.ring.linear import add_into, multiply_into, multiply_low40_into, subtract_product
 from tests.engine.gates.alone import big, words, wrapped
 
 SIDES = (0, 1, 2, 3, 4, 5, 7, 8, 9)
@@ -23,6 +23,16 @@ def test_multiply_into_adds_the_product_at_every_tile_remainder(rows: int) -> No
         expected = wrapped(big(out) + big(x) @ big(w).T)
         multiply_into(x, w, out)
         np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("rows", SIDES)
+def test_a_product_with_low_words_is_right_modulo_2_to_40(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    for inner, outer in product((0, 1, 3, 16), (*SIDES, 17)):
+        x, w, out = words(rng, rows, inner), words(rng, outer, inner), words(rng, rows, outer)
+        expected = out + x @ w.T
+        multiply_low40_into(x, w.astype(np.uint32), (w >> 32).astype(np.uint8), out)
+        assert not ((out ^ expected) & ((1 << 40) - 1)).any()
 
 
 @given(rows=st.sampled_from(SIDES), inner=st.integers(0, 20), outer=st.sampled_from(SIDES), seed=st.integers(0, 2**32))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.functions.tables import powers_of_two, rotate_ready, signed_binomials
+from engine.functions.tables import powers_of_two, rotate_ready, shortest, signed_binomials
 from engine.ring.lookups import combine, deal_onehot, fixed_powers, inner_products, power_of_two, weighted_sum, wide_sum
 from engine.ring.rotation import rotated_rows
 from tests.engine.gates.alone import Ring, words
@@ -21,21 +21,44 @@ def unpacked(bits: Ring) -> Ring:
     return ((bits[:, :, None] >> np.arange(64)) & 1).reshape(bits.shape[0], 64 * bits.shape[1])
 
 
-@given(n=st.sampled_from((6, 7, 9)), count=st.sampled_from((0, 1, 5)), columns=st.integers(1, 5), seed=seeds)
+@given(
+    n=st.sampled_from((6, 7, 9)),
+    count=st.sampled_from((0, 1, 5)),
+    columns=st.integers(1, 5),
+    shift=st.sampled_from((0, 43)),
+    seed=seeds,
+)
 @few
-def test_inner_products_with_a_rotated_table(n: int, count: int, columns: int, seed: int) -> None:
+def test_inner_products_with_a_rotated_table(n: int, count: int, columns: int, shift: int, seed: int) -> None:
+    """Of long and of short tables."""
     rng = np.random.default_rng(seed)
-    c, bits, table = words(rng, count), words(rng, count, 2**n // 64), words(rng, columns, 2**n)
+    c, bits, table = words(rng, count), words(rng, count, 2**n // 64), words(rng, columns, 2**n) >> shift
     lowest, lo, sign = int(rng.integers(-500, 500)), int(rng.integers(1, 40)), int(rng.choice([1, -1]))
     out = np.empty((count, columns), np.int64)
 
-    inner_products(c, bits.reshape(-1), rotate_ready(table), lo, lowest, sign, out)
+    inner_products(c, bits.reshape(-1), shortest(rotate_ready(table)), lo, lowest, sign, out)
 
     j = np.arange(2**n)
     u = unpacked(bits)
     for i in range(count):
         at = ((c[i] >> lo) - lowest - j) % 2**n
         np.testing.assert_array_equal(out[i], sign * (u[i] * table[:, at]).sum(axis=1))
+
+
+@pytest.mark.parametrize("n", [6, 8])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_short_tables_sums_do_not_leave_32_bits(n: int, sign: int) -> None:
+    """The largest entries that are still taken for short, all of one sign, every bit set."""
+    largest = ((1 << 31) - 1) >> n
+    table = rotate_ready(np.full((2, 2**n), sign * largest, np.int64))
+    short = shortest(table)
+    assert short.dtype == np.int32
+    out = np.empty((1, 2), np.int64)
+
+    inner_products(np.zeros(1, np.int64), np.full(2**n // 64, -1, np.int64), short, 3, 0, 1, out)
+
+    assert out.tolist() == [[(sign * largest) << n] * 2]
+    assert shortest(rotate_ready(np.full((2, 2**n), sign * (largest + 1), np.int64))).dtype == np.int64
 
 
 @given(words_each=st.sampled_from((1, 2, 16, 3, 5)), count=st.sampled_from((0, 1, 7)), seed=seeds)

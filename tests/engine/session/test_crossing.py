@@ -43,7 +43,7 @@ class Wire:
             block = next((b for b in client._rows._blocks if b.sections < 2), None)
             if block is not None:
                 section = block.sections
-                self.to_node.append(client.send_material(block.first, section, bytes(10 + section)))
+                self.to_node.append(client.send_material(block.first, section, bytes(10 + section), 10 + section))
         elif name == "step":
             row = client._rows.last_spent + 1
             self.to_node.append(client.send_step(self.make_step(row, client.position, 1 + number)))

@@ -82,7 +82,7 @@ def test_row_zero_does_not_exist() -> None:
         (Material(1, 2, bytes(12)), "out-of-range"),
         (Material(2, 1, bytes(11)), "not-dealt"),  # no block begins there
         (Material(4, 0, bytes(10)), "not-dealt"),
-        (Material(1, 1, bytes(10)), "wrong-length"),
+        (Material(1, 1, b""), "wrong-length"),
         (Material(1, 1, bytes(12)), "wrong-length"),
     ],
 )
@@ -91,30 +91,62 @@ def test_wrong_material_is_refused(second: Any, material: Material, expected: st
     assert code(tell, second, FrameType.MATERIAL, material.parts()) == expected
 
 
+def test_a_section_comes_in_pieces(second: Any) -> None:
+    """In order, none too long, and no other section before the last one."""
+    client, node = second.at(State.IDLE).client, second.node
+    for size, queued in ((4, 14), (6, 20)):
+        node.receive(client.send_material(1, 1, bytes(size), 11))
+        assert node.queued_bytes == client.queued_bytes == queued
+    with pytest.raises(ValueError, match="out-of-range"):
+        client.send_material(1, 0, bytes(10), 10)
+    with pytest.raises(ValueError, match="wrong-length"):
+        client.send_material(1, 1, bytes(2), 11)
+    node.receive(client.send_block(4, 1, 7))
+    node.receive(client.send_material(1, 1, bytes(1), 11))
+    node.receive(client.send_material(4, 0, bytes(10), 10))
+    assert node.queued_bytes == client.queued_bytes == 31
+
+
+def test_a_piece_beyond_its_sections_end_is_refused(second: Any) -> None:
+    client, node = second.at(State.IDLE).client, second.node
+    node.receive(client.send_material(1, 1, bytes(10), 11))
+    assert code(tell, second, FrameType.MATERIAL, Material(1, 1, bytes(2)).parts()) == "wrong-length"
+    assert node.queued_bytes == 20
+
+
+def test_the_pieces_of_a_discarded_section_are_forgotten(second: Any) -> None:
+    client, node = second.at(State.IDLE).client, second.node
+    node.receive(client.send_material(1, 1, bytes(4), 11))
+    node.receive(client.send_rewind(4))
+    node.receive(client.send_block(4, 1, 4))
+    node.receive(client.send_material(4, 0, bytes(10), 10))
+    assert node.queued_bytes == client.queued_bytes == 10
+
+
 def test_material_comes_block_by_block(second: Any) -> None:
     second.at(State.IDLE)
     second.node.receive(second.client.send_block(4, 1, 7))
     assert code(tell, second, FrameType.MATERIAL, Material(4, 0, bytes(10)).parts()) == "not-dealt"
     with pytest.raises(ValueError, match="not-dealt"):
-        second.client.send_material(4, 0, bytes(10))
-    second.client.send_material(1, 1, bytes(11))
-    second.client.send_material(4, 0, bytes(10))
+        second.client.send_material(4, 0, bytes(10), 10)
+    second.client.send_material(1, 1, bytes(11), 11)
+    second.client.send_material(4, 0, bytes(10), 10)
     with pytest.raises(ValueError, match="not-dealt"):
-        second.client.send_material(99, 0, bytes(10))
+        second.client.send_material(99, 0, bytes(10), 10)
 
 
 def test_material_beyond_the_bound_is_refused(second: Any) -> None:
     second.at(State.IDLE)
     second.node._rows.queue_bytes = second.client._rows.queue_bytes = 20
     with pytest.raises(ValueError, match="queue-full"):
-        second.client.send_material(1, 1, bytes(11))
+        second.client.send_material(1, 1, bytes(11), 11)
     assert code(tell, second, FrameType.MATERIAL, Material(1, 1, bytes(11)).parts()) == "queue-full"
     assert second.node.queued_bytes == second.client.queued_bytes == 10
 
 
 def test_material_counts_until_the_step_of_its_last_row_has_ended(second: Any, step: MakeStep) -> None:
     client, node = second.at(State.IDLE).client, second.node
-    node.receive(client.send_material(1, 1, bytes(11)))
+    node.receive(client.send_material(1, 1, bytes(11), 11))
     for first_row, count in ((1, 2), (3, 1)):
         node.receive(client.send_step(step(first_row, 3 + first_row, count)))
         assert node.queued_bytes == client.queued_bytes == 21
@@ -125,9 +157,9 @@ def test_material_counts_until_the_step_of_its_last_row_has_ended(second: Any, s
 
 def test_material_may_come_while_its_step_runs(second: Any) -> None:
     second.at(State.RUNNING)
-    second.node.receive(second.client.send_material(1, 1, bytes(11)))
+    second.node.receive(second.client.send_material(1, 1, bytes(11), 11))
     second.node.receive(second.client.send_block(4, 1, 7))
-    second.node.receive(second.client.send_material(4, 0, bytes(10)))
+    second.node.receive(second.client.send_material(4, 0, bytes(10), 10))
     assert second.node.queued_bytes == second.client.queued_bytes == 31
 
 
@@ -230,7 +262,7 @@ def test_a_rewind_empties_the_queue_and_dealing_starts_there(second: Any) -> Non
     node.receive(client.send_rewind(4))
     assert node.queued_rows == client.queued_rows == node.queued_bytes == client.queued_bytes == 0
     with pytest.raises(Discarded):  # the dealing thread, still at the old block
-        client.send_material(1, 1, bytes(11))
+        client.send_material(1, 1, bytes(11), 11)
     with pytest.raises(Discarded):
         client.send_block(4, 1, 7)
     node.receive(client.send_block(4, 1, 4))
@@ -278,7 +310,7 @@ def test_an_answer_comes_after_its_material(second: Any, step: MakeStep) -> None
     node.receive(client.send_step(step(1, 4, 3)))  # all rows of the block, whose second section is missing
     with pytest.raises(ValueError, match="after the material"):
         node.send_answer(7, second.logits, 9, 1000)
-    node.receive(client.send_material(1, 1, bytes(11)))
+    node.receive(client.send_material(1, 1, bytes(11), 11))
     client.receive(node.send_answer(7, second.logits, 9, 1000))
 
 

@@ -107,7 +107,7 @@ def say(talk: Any, side: str, kind: F, step: Callable[..., Step]) -> object:
         ("node", F.STOPPED): node.send_stopped,
         ("client", F.HELLO): client.send_hello,
         ("client", F.BLOCK): lambda: client.send_block(4, 2, client._rows.dealt_position),
-        ("client", F.MATERIAL): lambda: client.send_material(1, 1, bytes(11)),
+        ("client", F.MATERIAL): lambda: client.send_material(1, 1, bytes(11), 11),
         ("client", F.STEP): lambda: client.send_step(step(1, 4)),
         ("client", F.REWIND): lambda: client.send_rewind(4),
         ("client", F.STOP): client.send_stop,
@@ -144,7 +144,7 @@ def test_what_is_said(second: Any, side: str, state: State, step: Callable[..., 
 def test_every_message_that_is_said_is_heard_the_same(second: Any, step: Callable[..., Step]) -> None:
     client, node = second.at(S.IDLE).client, second.node
     assert node.receive(client.send_block(4, 2, 7)) == Block(4, 2, 7)
-    material = node.receive(client.send_material(1, 1, b"secret12345"))
+    material = node.receive(client.send_material(1, 1, b"secret12345", 11))
     assert (material.first_row, material.section, bytes(material.data)) == (1, 1, b"secret12345")
     sent = step(1, 4)
     heard = node.receive(client.send_step(sent))
