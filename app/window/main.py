@@ -16,6 +16,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QAbstractButton, QAbstractSlider, QApplication, QHBoxLayout, QMainWindow, QVBoxLayout, QWidget
 
+from app import chat
 from app.chat import Done, Event, Failed, Progress, Reason, Started, Text
 from app.start import Running, Start
 from app.window import sentences
@@ -308,6 +309,8 @@ class MainWindow(QMainWindow):
         if answer is None:
             return
         match event:
+            case chat.Waiting():
+                answer.progress.show_progress(f"{event.what[:1].upper()}{event.what[1:]}…")
             case Started():
                 self._started = event
                 self._show_context(0)

@@ -10,7 +10,6 @@ from numpy.polynomial import Chebyshev, Polynomial
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.ring.fixed import Real, Ring, encode
-from engine.ring.lookups import Table
 
 
 class Window(BaseModel):
@@ -70,13 +69,6 @@ def rotate_ready(table: Ring) -> Ring:
     """Tables [columns, cells] reversed and doubled for ``ring.lookups.inner_products``."""
     reverse = table[:, ::-1]
     return np.ascontiguousarray(np.concatenate([reverse, reverse], axis=1))
-
-
-def shortest(table: Ring) -> Table:
-    """A rotate-ready table in 32 bits, half to read, if no sum over some of its cells can leave them; else as it is."""
-    if table.ndim == 2 and int(np.abs(table).max(initial=0)) * (table.shape[1] // 2) < 1 << 31:
-        return table.astype(np.int32)
-    return table
 
 
 @cache

@@ -15,11 +15,18 @@ Table = Ring | NDArray[np.int32]
 """Columns of a look-up, ready to rotate."""
 
 
+def shortest(table: Ring) -> Table:
+    """A rotate-ready table in 32 bits, half to read, if no sum over some of its cells can leave them; else as it is."""
+    if table.ndim == 2 and int(np.abs(table).max(initial=0)) * (table.shape[1] // 2) < 1 << 31:
+        return table.astype(np.int32)
+    return table
+
+
 @kernel
 def inner_products(c: Ring, bits: Ring, tables: Table, lo: int, lowest: int, sign: int, out: Ring) -> None:
     """``out[i, e] = sign * sum_j u_i[j] * T_e[(c_hi - lowest - j) mod 2^n]``, c_hi = c >> lo (section 4).
 
-    c [N]; bits [N * 2^n / 64]; tables [E, 2^(n+1)], sums in its own type (`engine.functions.tables.shortest`); out [N, E].
+    c [N]; bits [N * 2^n / 64]; tables [E, 2^(n+1)], sums in its own type (`shortest`); out [N, E].
     """
     columns, doubled = tables.shape
     cells = doubled // 2

@@ -146,3 +146,27 @@ def test_closing_right_after_a_question_is_prompt(show: Show) -> None:
     with shown.qtbot.waitSignal(shown.window.closed):
         shown.window.close()
     assert time.monotonic() - began < 2
+
+
+def test_a_question_that_brings_a_dead_node_back_says_so(open_window: OpenWindow, qtbot: QtBot) -> None:
+    """Rather than look as if nothing happened."""
+    go = Event()
+    conversation = ScriptedConversation(replies("Yes."))
+
+    def revive(tick: Callable[[], None]) -> None:
+        while not go.wait(0.01):
+            tick()
+
+    @contextmanager
+    def start(_: Report) -> Iterator[Running]:
+        yield Running(Chat(lambda: conversation, TOKENIZER, Settings(), 20_000, revive), MODEL)
+
+    window = open_window(start)
+    qtbot.waitUntil(lambda: window.ready)
+    window.send("Are you there?")
+    answer = window.transcript.messages[-1]
+    assert isinstance(answer, Answer)
+    qtbot.waitUntil(lambda: "starting it again" in answer.progress.label.text())
+    go.set()
+    qtbot.waitUntil(lambda: not window.busy)
+    assert answer.text == "Yes."

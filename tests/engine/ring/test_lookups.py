@@ -7,8 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.functions.tables import powers_of_two, rotate_ready, shortest, signed_binomials
-from engine.ring.lookups import combine, deal_onehot, fixed_powers, inner_products, power_of_two, weighted_sum, wide_sum
+from engine.functions.tables import powers_of_two, rotate_ready, signed_binomials
+from engine.ring.lookups import (
+    combine,
+    deal_onehot,
+    fixed_powers,
+    inner_products,
+    power_of_two,
+    shortest,
+    weighted_sum,
+    wide_sum,
+)
 from engine.ring.rotation import rotated_rows
 from tests.engine.gates.alone import Ring, words
 
