@@ -1,57 +1,69 @@
-"""`trine-model`: share a checkpoint to two nodes, and check what was shared."""
+"""`trine-model`: share a checkpoint to two nodes, check what was shared, make the identities that parties show each other.
+
+Exit code 0; 1 if `check` finds a window used beyond its edge, or logits far from the plaintext's; 2 if the model, a pack
+or an option cannot be used; 4 if something cannot be written; 130 after Ctrl-C. After every other code than 0 and 1
+nothing is left of what was begun.
+"""
 
 import json
 import math
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from engine.errors import TrineError
+from engine.errors import InputError, TrineError
 
 if TYPE_CHECKING:
     from engine.models.config import ModelSpec
     from engine.provision.check import Accuracy
-    from engine.provision.checkpoint import Checkpoint
     from engine.provision.share import Report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 EDGE = 0.75  #: a value beyond this part of its window is reported
+FAR = 0.05  #: and logits that are off by more than this part of their spread: thirty times what the demo model has
+INTERRUPTED = 130
+MAX_IDENTITY = 40  #: bytes of an identity's name; a certificate has room for 64, some of them ours
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"trine-model {version('trine')}\n")
+        raise typer.Exit
 
 
 @app.callback()
-def _model() -> None:
-    """Prepare a model for private chat: share it to two nodes, check it."""
+def _model(
+    _: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Prepare a private chat: share a model to two nodes, check it, make the parties' identities."""
 
 
-def share_model(source: Path, out: Path, name: str, context: int, report: "Report") -> "ModelSpec":
+def share_model(source: Path, out: Path, name: str, context: int | None, report: "Report") -> "ModelSpec":
     """Share the checkpoint at `source` (a Hugging Face directory or a GGUF file) into `out`.
 
+    `context`: the longest conversation in tokens; None: 2048, or fewer if the model was made for fewer.
+
     Raises:
-        ModelError: it cannot be used; nothing is left behind.
+        InputError: the name or the context cannot be had.
+        ModelError: it cannot be used.
+        OutputError: `out` cannot be written. In each case nothing is left behind.
     """
+    from app.reading import read_calibration
     from engine.provision.checkpoint import open_checkpoint
     from engine.provision.share import Options, share
 
-    checkpoint = open_checkpoint(source)
-    return share(checkpoint, out, Options(name, context, *_chat(checkpoint)), report)
-
-
-def _chat(checkpoint: "Checkpoint") -> tuple[list[list[int]], list[int], list[int]]:
-    """(calibration texts, public prefix, tokens that end an answer)."""
-    from app import texts
-    from engine.generate.tokenizer import ChatTokenizer
-
-    shape = checkpoint.shape
-    chat = ChatTokenizer(checkpoint.tokenizer, checkpoint.chat_template, shape.eos_ids)
-    return texts.calibration(checkpoint.tokenizer), chat.public_prefix(), sorted(chat.stop_ids)
+    text = read_calibration(source)
+    return share(open_checkpoint(source), out, Options(name, context, text.texts, text.prefix, text.eos), report)
 
 
 @app.command()
@@ -59,11 +71,14 @@ def share(
     model: Annotated[Path, typer.Argument(help="A LLaMA checkpoint directory (Hugging Face) or a GGUF file.")],
     out: Annotated[Path, typer.Option(help="An empty or new directory for node1, node2 and client.")],
     name: Annotated[str, typer.Option(help="What users see; the file's name by default.")] = "",
-    context: Annotated[int, typer.Option(min=32, help="The longest conversation, in tokens.")] = 2048,
+    context: Annotated[
+        int | None,
+        typer.Option(help="The longest conversation, in tokens; 2048 by default, or fewer if the model was made for fewer."),
+    ] = None,
 ) -> None:
     """Write a pack for each node and the clients' file. Give each to its party only: two of the three are the model."""
     with _errors(), _progress() as report:
-        spec = share_model(model, out, name or model.stem, context, report)
+        spec = share_model(model, out, name or model.resolve().stem, context, report)
     Console().print(
         f"Shared {spec.name}: {out}/node1, {out}/node2 and {out}/client. "
         f"A token is garbled (and redone) with probability 2^{math.log2(spec.wrap_budget):.1f}.",
@@ -87,20 +102,19 @@ def check(
         sys.stdout.write(json.dumps(asdict(accuracy) | {"beyond": beyond, "largest_use": max(use.values())}) + "\n")
     else:
         _print_table(accuracy, beyond, max(use.values()))
-    if beyond:
+    if beyond or not accuracy.logit_error <= FAR:  # nor is NaN
         raise typer.Exit(1)
 
 
 def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tuple[Accuracy, dict[tuple[int, str], float]]":
     """(the accuracy, how much of each window was used) of a shared model, all three parties in this process."""
-    from app import texts
+    from app.reading import read_checking
     from engine.parties.trio import Trio
     from engine.provision import check as checking
     from engine.provision.checkpoint import open_checkpoint
     from engine.provision.pack import load_client_model, load_node_pack
     from engine.provision.weights import WeightSource
 
-    checkpoint = open_checkpoint(model)
     client = load_client_model(shared / "client")
     packs = [load_node_pack(shared / f"node{role}") for role in (1, 2)]
     spec = client.spec
@@ -108,11 +122,39 @@ def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tu
     def trio(context: int) -> Trio:
         return Trio(spec, client.seeds, packs, prefix=len(spec.prefix), context=context)
 
-    pieces = texts.checking(checkpoint.tokenizer, tokens)
+    checking.require_one_sharing(shared, client, packs)
+    pieces = read_checking(model, tokens)
+    checkpoint = open_checkpoint(model)
+    checking.require_shape(spec, checkpoint)
     weights = WeightSource(checkpoint)
     total = sum(map(len, pieces))
     accuracy, seen = checking.check(trio, weights, spec, pieces, lambda done: report("comparing", done, total))
     return accuracy, checking.window_use(spec, seen)
+
+
+@app.command()
+def identity(
+    directory: Annotated[Path, typer.Argument(help="A new or empty directory for certificate.pem and key.pem.")],
+    name: Annotated[str, typer.Option(help="What the certificate says; the directory's name by default.")] = "",
+) -> None:
+    """Make what a node or a client shows to the others: a certificate for them to have, and its key, for nobody else."""
+    from engine.link import make_identity
+    from engine.provision.output import PRIVATE, make_directory, writing_to
+
+    name = name or directory.resolve().name
+    with _errors():
+        if not name.isprintable() or not 0 < len(name.encode()) <= MAX_IDENTITY:
+            raise InputError(f"an identity's name is 1 to {MAX_IDENTITY} bytes of printable text; choose another with --name")
+        made = make_identity(name)
+        with ExitStack() as undo, writing_to(directory):
+            make_directory(directory, undo)
+            directory.chmod(PRIVATE)
+            made.save(directory)
+            undo.pop_all()
+    sys.stdout.write(
+        f"Made {directory}/certificate.pem, for the other parties, and {directory}/key.pem, for nobody else.\n"
+        f"SHA-256 of the certificate: {made.fingerprint}\n"
+    )
 
 
 def _print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float) -> None:
@@ -127,33 +169,51 @@ def _print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float)
     table.add_row("largest use of a window", f"{largest:.0%}")
     console = Console()
     console.print(table)
+    if not accuracy.logit_error <= FAR:
+        console.print("the logits are far from the plaintext's: is this the checkpoint that was shared?", highlight=False)
     for name, value in beyond.items():
         console.print(f"window {name}: used to {value:.0%}; beyond 100 % a value wraps into a wrong cell", highlight=False)
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """One clear line on stderr and the error's exit code."""
+    """One clear line on stderr and the error's exit code; signals that end a program unwind it first."""
+    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     except TrineError as error:
         sys.stderr.write(f"trine-model: {error}\n")
         raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 @contextmanager
 def _progress() -> "Iterator[Report]":
-    """A bar for each kind of work, on stderr."""
+    """A bar for each kind of work, on stderr if that is a terminal; nothing before the first work."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, object] = {}
+    progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    tasks: dict[str, TaskID] = {}
 
-        def report(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=of)
-            progress.update(tasks[what], completed=done)  # type: ignore[arg-type]  # a task's id
+    def report(what: str, done: int, of: int) -> None:
+        if what not in tasks:
+            progress.start()
+            tasks[what] = progress.add_task(what, total=of)
+        progress.update(tasks[what], completed=done)
 
+    try:
         yield report
+    finally:
+        if tasks:
+            progress.stop()
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
     TrineError
     ├── ModelError        the model on disk cannot be used                       exit code 2
     ├── InputError        what the user asked for cannot be done                 exit code 2
+    ├── OutputError       what was made cannot be written (disk full, no right)  exit code 4
     ├── LinkError         a connection failed, was closed or timed out           exit code 3
     ├── ProtocolError     the other side broke the protocol (stable `code`)      exit code 3
     └── SessionStopped    the user stopped the step                              exit code 0
@@ -24,6 +25,7 @@ __all__ = [
     "InputError",
     "LinkError",
     "ModelError",
+    "OutputError",
     "ProtocolError",
     "SessionStopped",
     "TrineError",
@@ -80,13 +82,15 @@ class TrineError(Exception):
 class ModelError(TrineError):
     """This model cannot be used.
 
-    `what` says what is wrong with it, `path` where (a checkpoint, a GGUF file, a pack).
+    `what` says what is wrong with it, `path` where (a checkpoint, a GGUF file, a pack). Both may quote the model, so what
+    would not print, or would steer a terminal, is shown as U+FFFD.
     """
 
     exit_code: ClassVar[int] = 2
 
     def __init__(self, what: str, path: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(what if path is None else f"{os.fspath(path)}: {what}")
+        text = what if path is None else f"{os.fspath(path)}: {what}"
+        super().__init__("".join(c if c.isprintable() else "\ufffd" for c in text))
         self.path = path
 
 
@@ -94,6 +98,19 @@ class InputError(TrineError):
     """This cannot be done: empty, too long or with an unknown token."""
 
     exit_code: ClassVar[int] = 2
+
+
+class OutputError(TrineError):
+    """This cannot be written.
+
+    `what` says why, `path` where.
+    """
+
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, what: str, path: str | os.PathLike[str]) -> None:
+        super().__init__(f"{os.fspath(path)}: {what}")
+        self.path = path
 
 
 class LinkError(TrineError):

@@ -18,7 +18,7 @@ import secrets
 import ssl
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,13 +47,19 @@ class Identity:
         """Certificate and key, as one file holds them."""
         return self.certificate + self.key
 
-    def save(self, directory: Path) -> None:
-        """Write `certificate.pem` and `key.pem`, mode 0600, into a new or empty directory."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, content in ((_CERTIFICATE_FILE, self.certificate), (_KEY_FILE, self.key)):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            with open(os.open(directory / name, flags, 0o600), "wb") as file:
-                file.write(content)
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Write `certificate.pem` and `key.pem`, mode 0600, into a directory (mode 0700 if it is new).
+
+        OSError, with what was written taken away again, if they cannot be, or one of them is there already.
+        """
+        root = Path(directory)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with ExitStack() as undo:
+            for name, content in ((_KEY_FILE, self.key), (_CERTIFICATE_FILE, self.certificate)):
+                with open(os.open(root / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                    undo.callback(os.unlink, root / name)
+                    file.write(content)
+            undo.pop_all()
 
 
 def load_identity(place: Path) -> Identity:
@@ -68,7 +74,8 @@ def load_identity(place: Path) -> Identity:
             certificate, begins, rest = place.read_bytes().partition(_KEY_BEGINS)
             key = begins + rest
     except OSError as error:
-        raise LinkError(f"{place}: the identity cannot be read: {error.strerror}") from error
+        what = f"the identity cannot be read: {error.strerror} (`trine-model identity` makes one)"
+        raise LinkError(f"{place}: {what}") from error
     try:
         return Identity(certificate, key, fingerprint(certificate))
     except LinkError as error:

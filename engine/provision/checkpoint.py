@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ModelError
+from engine.provision.fields import require_file
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -181,11 +182,15 @@ def open_checkpoint(path: Path) -> Checkpoint:
     from engine.provision.gguf_file import GgufCheckpoint
     from engine.provision.huggingface import HuggingFaceCheckpoint
 
-    if path.is_dir():
-        return HuggingFaceCheckpoint(path)
-    if not path.is_file():
-        raise ModelError("no such file or directory", path)
-    return GgufCheckpoint(path)
+    try:
+        if path.is_dir():
+            return HuggingFaceCheckpoint(path)
+        if not path.exists():
+            raise ModelError("no such file or directory", path)
+        require_file(path)
+        return GgufCheckpoint(path)
+    except OSError as error:  # a directory on the way may not be entered
+        raise ModelError(f"cannot be read: {error.strerror or error}", error.filename or path) from error
 
 
 def _times(size: Iterable[int]) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from engine.errors import ModelError
 
-__all__ = ["Fields", "read_json", "read_text"]
+__all__ = ["Fields", "read_bounded", "read_json", "read_text", "require_file"]
 
 
 class Fields:
@@ -123,16 +124,33 @@ class Fields:
         return self.error(f"{self.prefix}{key} must be {wanted}, not {shown}")
 
 
-def read_text(path: Path, most: int) -> str:
-    """A UTF-8 file of at most ``most`` bytes; `ModelError` for everything else."""
+def require_file(path: Path) -> None:
+    """Refuse what is no plain file: to open a pipe waits for ever, and a device has no end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror or error}", path) from error
+    if not stat.S_ISREG(mode):
+        raise ModelError("is not a file" if not stat.S_ISDIR(mode) else "is a directory, not a file", path)
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """A file of at most ``most`` bytes; `ModelError` for everything else."""
+    require_file(path)
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)
-        if len(data) > most:
-            raise ModelError(f"longer than {most} bytes", path)
-        return data.decode()
     except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", path) from error
+        raise ModelError(f"cannot be read: {error.strerror or error}", path) from error
+    if len(data) > most:
+        raise ModelError(f"longer than {most} bytes", path)
+    return data
+
+
+def read_text(path: Path, most: int) -> str:
+    """A UTF-8 file of at most ``most`` bytes; `ModelError` for everything else."""
+    try:
+        return read_bounded(path, most).decode()
     except UnicodeDecodeError as error:
         raise ModelError(f"not UTF-8 text (byte {error.start})", path) from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from engine.provision.checkpoint import (
     read_bytes,
     require_llama_tensors,
 )
-from engine.provision.fields import Fields, read_json, read_text
+from engine.provision.fields import Fields, read_json, read_text, require_file
 from engine.provision.tokenizer import (
     build_tokenizer,
     load_tokenizer,
@@ -45,6 +46,8 @@ __all__ = ["HuggingFaceCheckpoint"]
 
 MAX_CONFIG = 1 << 24
 MAX_INDEX = 1 << 26
+MAX_HEADER = 1 << 24
+"""Bytes of a safetensors header: a hundred times the largest LLaMA's. The library takes 100 MB, and a gigabyte for them."""
 DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
@@ -87,7 +90,7 @@ class HuggingFaceCheckpoint(Checkpoint):
             tied=config.boolean("tie_word_embeddings", False) and HEAD not in self._places,
             bos_id=bos,
             eos_ids=_ids("eos_token_id", vocab, config, generation),
-            add_bos=writes_first(self.tokenizer, bos),
+            add_bos=writes_first(self.tokenizer, bos, path),
         ).check(path / "config.json")
         require_llama_tensors(self.shape, {n: p.size for n, p in self._places.items()}, path)
 
@@ -162,11 +165,11 @@ def _ids(key: str, vocab: int, config: Fields, generation: Fields | None) -> tup
 
 
 def _optional_json(path: Path) -> Fields | None:
-    return read_json(path, MAX_CONFIG) if path.exists() else None
+    return read_json(path, MAX_CONFIG) if os.path.lexists(path) else None  # a link to nothing is no absence
 
 
 def _chat_template(path: Path, words: Fields | None) -> str | None:
-    if (path / "chat_template.jinja").exists():
+    if os.path.lexists(path / "chat_template.jinja"):
         return read_text(path / "chat_template.jinja", MAX_TEMPLATE)
     if words is None or "chat_template" not in words:
         return None
@@ -180,10 +183,10 @@ def _chat_template(path: Path, words: Fields | None) -> str | None:
 
 
 def _tokenizer(path: Path, words: Fields | None) -> Tokenizer:
-    if (path / "tokenizer.json").exists():
+    if os.path.lexists(path / "tokenizer.json"):
         return load_tokenizer(path / "tokenizer.json")
     source = path / "tokenizer.model"
-    if not source.exists():
+    if not os.path.lexists(source):
         raise ModelError("neither tokenizer.json nor tokenizer.model is there", path)
     vocabulary = read_sentencepiece(source, _added(words))
     if words and not words.boolean("add_bos_token", True):
@@ -221,9 +224,9 @@ def _places(path: Path) -> dict[str, _Place]:
 def _files(path: Path) -> dict[Path, list[str] | None]:
     """The safetensors files, each with the tensors that are to be read from it (None: all)."""
     single = path / "model.safetensors"
-    if single.exists():
+    if os.path.lexists(single):
         return {single: None}
-    if not (path / "model.safetensors.index.json").exists():
+    if not os.path.lexists(path / "model.safetensors.index.json"):
         raise ModelError("neither model.safetensors nor its index is there", path)
     index = read_json(path / "model.safetensors.index.json", MAX_INDEX)
     places = index.section("weight_map")
@@ -247,11 +250,14 @@ def _file_places(file: Path) -> dict[str, _Place]:
     shape needs, that they cover the file without gap or overlap. It does not read bfloat16 into
     numpy, so the reading is done here.
     """
+    require_file(file)
     try:
-        with safe_open(file, framework="np"):
-            pass
         with file.open("rb") as data:
             length = int.from_bytes(data.read(8), "little")
+            if length > MAX_HEADER:
+                raise ModelError(f"truncated or damaged safetensors file (header too large: {length} bytes)", file)
+            with safe_open(file, framework="np"):
+                pass
             header = json.loads(data.read(length))
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror or error}", file) from error

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +34,8 @@ from engine.wire import Secret
 
 FORMAT = 1
 MAX_JSON = 1 << 24
+ALIKE = ("spec.json", "tables.safetensors", "masked.bin")  #: what both nodes hold alike
+NEEDED = {"node": {*ALIKE, "seed"}, "client": {"spec.json", "seeds", "tokenizer.json"}}  #: each kind's files
 _CHUNK = 1 << 22
 WORD = 8
 
@@ -57,7 +60,7 @@ class Manifest(BaseModel):
     role: int = Field(ge=0, le=2)  #: 0 for the client's file
     model: Digest  #: of what both nodes hold alike
     files: dict[str, File] = Field(max_length=32)
-    packs: dict[str, Digest] = {}  #: in the client's file: each node's pack digest
+    packs: dict[Annotated[str, Field(pattern="^[12]$")], Digest] = {}  #: in the client's file: each node's pack digest
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -85,7 +88,7 @@ def sha256(path: Path, progress: Callable[[int], None] = lambda done: None) -> s
 
 def model_digest(files: dict[str, File]) -> str:
     """Digest of what both nodes hold alike: metadata, tables and masked words."""
-    alike = {name: files[name].sha256 for name in ("spec.json", "tables.safetensors", "masked.bin")}
+    alike = {name: files[name].sha256 for name in ALIKE}
     return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()
 
 
@@ -109,8 +112,17 @@ def write_secret(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _verified(directory: Path, kind: str, progress: Progress | None) -> tuple[Manifest, str]:
-    """The manifest, every file's size and digest checked."""
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    """A file that cannot be read (gone since, another's, on a broken disk) is a `ModelError`, too."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror or error}", error.filename or directory) from error
+
+
+def _manifest(directory: Path, kind: str) -> tuple[Manifest, str]:
+    """The manifest of a pack of that kind, and the pack's digest."""
     path = directory / "manifest.json"
     try:
         if path.stat().st_size > MAX_JSON:
@@ -123,6 +135,15 @@ def _verified(directory: Path, kind: str, progress: Progress | None) -> tuple[Ma
         raise ModelError("the manifest cannot be read (made by another version of Trine?)", path) from error
     if manifest.kind != kind:
         raise ModelError(f"this is a {manifest.kind} pack, a {kind} pack is needed", directory)
+    lacking = sorted(NEEDED[kind] - manifest.files.keys())
+    if lacking:
+        raise ModelError(f"{lacking[0]} is missing from the manifest", path)
+    return manifest, hashlib.sha256(data).hexdigest()
+
+
+def _verified(directory: Path, kind: str, progress: Progress | None) -> tuple[Manifest, str]:
+    """The manifest and the pack's digest, every file's size and digest checked."""
+    manifest, digest = _manifest(directory, kind)
     total, before = sum(f.bytes for f in manifest.files.values()), 0
     for name, entry in manifest.files.items():
         file = directory / name
@@ -134,15 +155,18 @@ def _verified(directory: Path, kind: str, progress: Progress | None) -> tuple[Ma
         if seen != entry.sha256:
             raise ModelError("the file's contents do not match the pack's manifest (damaged?)", file)
         before += entry.bytes
-    return manifest, hashlib.sha256(data).hexdigest()
+    return manifest, digest
 
 
 def _spec(directory: Path) -> ModelSpec:
     path = directory / "spec.json"
     try:
-        return ModelSpec.model_validate_json(path.read_bytes())
+        spec = ModelSpec.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ModelError(f"the model's metadata cannot be used: {error.errors()[0]['msg']}", path) from error
+    if len(spec.layer) != spec.layers:
+        raise ModelError(f"the model's metadata describes {len(spec.layer)} of its {spec.layers} layers", path)
+    return spec
 
 
 def layout(spec: ModelSpec) -> Iterator[tuple[str, tuple[int, ...], int]]:
@@ -173,21 +197,22 @@ def load_node_pack(directory: Path, progress: Progress | None = None, halves: Ha
     Raises:
         ModelError: something is missing, damaged or of another version.
     """
-    manifest, digest = _verified(directory, "node", progress)
-    spec = _spec(directory)
-    if model_digest(manifest.files) != manifest.model:
-        raise ModelError("the manifest contradicts itself", directory)
-    seed = _seeds(directory / "seed", 1)[0]
-    path = directory / "masked.bin"
-    if path.stat().st_size != WORD * masked_words(spec):
-        raise ModelError("the masked weights have not the size that the metadata says", path)
-    words = np.memmap(path, np.int64, "r")
-    arrays = {name: np.asarray(words[at : at + int(np.prod(shape))]).reshape(shape) for name, shape, at in layout(spec)}
-    prefixes = [(arrays[f"prefix.{i}.0"], arrays[f"prefix.{i}.1"]) for i in range(spec.layers)]
-    masked = {name: arrays[name] for name in spec.tensors()}
-    digests = (digest, manifest.model)
-    stored = _stored(halves, spec)
-    return node_pack(manifest.role, spec, seed, masked, prefixes, _tables(directory, spec), digests, stored=stored)
+    with _readable(directory):
+        manifest, digest = _verified(directory, "node", progress)
+        spec = _spec(directory)
+        if model_digest(manifest.files) != manifest.model:
+            raise ModelError("the manifest contradicts itself", directory)
+        seed = _seeds(directory / "seed", 1)[0]
+        path = directory / "masked.bin"
+        if path.stat().st_size != WORD * masked_words(spec):
+            raise ModelError("the masked weights have not the size that the metadata says", path)
+        words = np.memmap(path, np.int64, "r")
+        arrays = {name: np.asarray(words[at : at + int(np.prod(shape))]).reshape(shape) for name, shape, at in layout(spec)}
+        prefixes = [(arrays[f"prefix.{i}.0"], arrays[f"prefix.{i}.1"]) for i in range(spec.layers)]
+        masked = {name: arrays[name] for name in spec.tensors()}
+        digests = (digest, manifest.model)
+        stored = _stored(halves, spec)
+        return node_pack(manifest.role, spec, seed, masked, prefixes, _tables(directory, spec), digests, stored=stored)
 
 
 def _stored(halves: Halves, spec: ModelSpec) -> bool:
@@ -222,14 +247,21 @@ def load_client_model(directory: Path) -> ClientModel:
     Raises:
         ModelError: something is missing, damaged or of another version.
     """
-    manifest, _ = _verified(directory, "client", None)
-    one, two = _seeds(directory / "seeds", 2)
-    template = directory / "chat_template.jinja"
-    return ClientModel(
-        spec=_spec(directory),
-        seeds=(one, two),
-        pack_digests={int(role): digest for role, digest in manifest.packs.items()},
-        model_digest=manifest.model,
-        tokenizer=directory / "tokenizer.json",
-        chat_template=template.read_text("utf-8") if template.is_file() else None,
-    )
+    with _readable(directory):
+        manifest, _ = _verified(directory, "client", None)
+        one, two = _seeds(directory / "seeds", 2)
+        return ClientModel(
+            spec=_spec(directory),
+            seeds=(one, two),
+            pack_digests={int(role): digest for role, digest in manifest.packs.items()},
+            model_digest=manifest.model,
+            tokenizer=directory / "tokenizer.json",
+            chat_template=_template(directory / "chat_template.jinja"),
+        )
+
+
+def _template(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8") if path.is_file() else None
+    except UnicodeDecodeError as error:
+        raise ModelError(f"not UTF-8 text (byte {error.start})", path) from error

@@ -18,7 +18,7 @@ from tokenizers import models as tokenizer_models
 from tokenizers import pre_tokenizers as pre
 
 from engine.errors import ModelError
-from engine.provision.fields import read_text
+from engine.provision.fields import read_bounded, read_text
 
 __all__ = [
     "PRE_TOKENIZERS",
@@ -133,11 +133,8 @@ def read_sentencepiece(path: Path, added: dict[int, tuple[str, bool]]) -> Vocabu
     ``bos_id`` is the model's own. Only BPE with byte fallback and text taken as it is, as all LLaMA
     models have it.
     """
+    data = read_bounded(path, MAX_TOKENIZER)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_TOKENIZER + 1)
-        if len(data) > MAX_TOKENIZER:
-            raise ModelError(f"longer than {MAX_TOKENIZER} bytes", path)
         pieces = SentencePieceProcessor(model_proto=data or b"\0")  # it takes an empty one for none at all
     except (OSError, RuntimeError) as error:
         raise ModelError("not a sentencepiece model that can be read", path) from error
@@ -177,9 +174,10 @@ def require_ids_below(tokenizer: Tokenizer, vocab: int, path: Path) -> None:
         raise ModelError(f"the tokenizer knows token {largest}, the model only {vocab} tokens", path)
 
 
-def writes_first(tokenizer: Tokenizer, token: int | None) -> bool:
+def writes_first(tokenizer: Tokenizer, token: int | None, path: Path) -> bool:
     """Whether plain text begins with ``token``."""
-    return token is not None and tokenizer.encode("a").ids[:1] == [token]
+    with _as_model_error(path):
+        return token is not None and tokenizer.encode("a").ids[:1] == [token]
 
 
 @contextmanager

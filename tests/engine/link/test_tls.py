@@ -32,6 +32,19 @@ def test_an_identity_is_never_overwritten(tmp_path: Path, client_identity: Ident
         client_identity.save(tmp_path)
 
 
+def test_an_identity_takes_a_path_as_text(tmp_path: Path, client_identity: Identity) -> None:
+    client_identity.save(str(tmp_path / "own"))
+    assert load_identity(tmp_path / "own") == client_identity
+
+
+@pytest.mark.parametrize("name", ["certificate.pem", "key.pem"])
+def test_half_an_identity_is_taken_away_again(name: str, tmp_path: Path, client_identity: Identity) -> None:
+    (tmp_path / name).write_text("another's")
+    with pytest.raises(FileExistsError):
+        client_identity.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_missing_identity_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(LinkError, match="identity cannot be read: No such file"):
         load_identity(tmp_path)

@@ -105,6 +105,24 @@ def test_files_that_lie(content: bytes, what: str, tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: {what}"
 
 
+def test_a_header_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros take no place on a disk, but as numbers in memory."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + key(b"a", ARRAY, struct.pack("<IQ", 0, 2**21)))
+    with path.open("r+b") as sparse:
+        sparse.truncate(1 << 40)
+    monkeypatch.setattr("engine.provision.gguf_header.MAX_HEADER", 1 << 20)
+    with pytest.raises(ModelError, match=r"the header is longer than 1048576 bytes \(byte 49\)"):
+        read_header(path)
+
+
+def test_what_a_file_calls_its_tensors_does_not_steer_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(file([], [tensor(b"\x1b[2J\n", (1,), 0, 0)] * 2, bytes(32)))
+    with pytest.raises(ModelError, match="tensor \ufffd\\[2J\ufffd stands twice"):
+        read_header(path)
+
+
 def test_every_kind_of_value(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     values = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -268,9 +269,9 @@ FILES: list[tuple[Callable[[Path], None], str, str]] = [
         "truncated or damaged safetensors file (header too small)",
     ),
     (
-        with_bytes("model.safetensors", struct.pack("<Q", 2**60) + b"{}"),
+        with_bytes("model.safetensors", struct.pack("<Q", 2**24 + 1) + b"{}"),
         "model.safetensors",
-        "truncated or damaged safetensors file (header too large)",
+        "truncated or damaged safetensors file (header too large: 16777217 bytes)",
     ),
     (
         lambda directory: change(directory / "tokenizer_config.json", chat_template=[1]),
@@ -278,6 +279,34 @@ FILES: list[tuple[Callable[[Path], None], str, str]] = [
         "chat_template must be a string, or a list with one named default",
     ),
 ]
+
+
+NAMES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "model.safetensors",
+    "chat_template.jinja",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_file(name: str, directory: Path) -> None:
+    """A directory, a pipe (to open one waits for ever), a device without end, a link to nothing."""
+    path = directory / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    assert message(directory) == f"{path}: is a directory, not a file"
+    path.rmdir()
+    os.mkfifo(path)
+    assert message(directory) == f"{path}: is not a file"
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert message(directory) == f"{path}: is not a file"
+    path.unlink()
+    path.symlink_to(directory / "nothing")
+    assert message(directory) == f"{path}: cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize(("spoil", "file", "what"), FILES)

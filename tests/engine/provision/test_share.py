@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
+from errno import EIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from annotated_types import Le, MaxLen
 
-from engine.errors import ModelError
+from engine.errors import InputError, ModelError, OutputError
 from engine.models.config import ModelSpec
 from engine.parties.masks import SeedStream
 from engine.parties.plain import Plain
@@ -15,8 +19,8 @@ from engine.parties.room import RESERVE, Halves
 from engine.parties.trio import Trio
 from engine.provision.checkpoint import open_checkpoint
 from engine.provision.fold import program_tensor
-from engine.provision.pack import load_client_model, load_node_pack
-from engine.provision.share import Options, share
+from engine.provision.pack import Manifest, describe, load_client_model, load_node_pack, model_digest, write_manifest
+from engine.provision.share import MAX_CONTEXT, MAX_NAME, MAX_PREFIX, Options, share
 from engine.provision.weights import WeightSource
 from engine.ring.fixed import decode
 from tests.models import small_llama
@@ -148,10 +152,98 @@ def test_the_wrong_kind_and_another_format_are_refused(copy: Path) -> None:
 def test_a_manifest_cannot_name_files_outside_its_pack(copy: Path) -> None:
     manifest = copy / "node1" / "manifest.json"
     value = json.loads(manifest.read_text())
-    value["files"]["../node2/seed"] = value["files"].pop("seed")
+    value["files"]["../node2/seed"] = value["files"]["seed"]
     manifest.write_text(json.dumps(value))
     with pytest.raises(ModelError, match="missing from the pack"):
         load_node_pack(copy / "node1")
+
+
+def edited(pack: Path, name: str, content: bytes) -> None:
+    """Replace a file of a pack and make its manifest agree, as somebody does who knows the format."""
+    (pack / name).unlink()  # a link in the original
+    (pack / name).write_bytes(content)
+    manifest = Manifest.model_validate_json((pack / "manifest.json").read_bytes())
+    files = manifest.files | {name: describe(pack / name)}
+    model = model_digest(files) if manifest.kind == "node" else manifest.model
+    write_manifest(pack, manifest.kind, manifest.role, model, files, manifest.packs)
+
+
+@pytest.mark.parametrize(
+    ("party", "changes", "what"),
+    [
+        ("node1", {"files": {}}, r"manifest\.json: masked\.bin is missing from the manifest"),
+        ("client", {"files": {}}, r"manifest\.json: seeds is missing from the manifest"),
+        ("client", {"packs": {"one": "0" * 64}}, r"manifest\.json: the manifest cannot be read"),
+        ("node1", {"model": "0" * 64}, "the manifest contradicts itself"),
+    ],
+)
+def test_manifests_that_are_refused(party: str, changes: dict[str, object], what: str, copy: Path) -> None:
+    manifest = copy / party / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
+    with pytest.raises(ModelError, match=what):
+        load_client_model(copy / party) if party == "client" else load_node_pack(copy / party)
+
+
+@pytest.mark.parametrize("name", ["seed", "spec.json", "masked.bin", "tables.safetensors", "manifest.json"])
+def test_a_directory_in_place_of_a_file(name: str, copy: Path) -> None:
+    (copy / "node1" / name).unlink()
+    (copy / "node1" / name).mkdir()
+    with pytest.raises(ModelError):
+        load_node_pack(copy / "node1")
+
+
+def test_metadata_that_contradicts_itself(copy: Path) -> None:
+    spec = json.loads((copy / "node1" / "spec.json").read_text())
+    spec["layer"].pop()
+    edited(copy / "node1", "spec.json", json.dumps(spec).encode())
+    with pytest.raises(ModelError, match="describes 2 of its 3 layers"):
+        load_node_pack(copy / "node1")
+
+
+def test_a_template_that_is_no_text(copy: Path) -> None:
+    edited(copy / "client", "chat_template.jinja", b"\xff")
+    with pytest.raises(ModelError, match=r"chat_template\.jinja: not UTF-8 text \(byte 0\)"):
+        load_client_model(copy / "client")
+
+
+def test_a_file_that_the_disk_refuses(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path, progress: object = None) -> str:
+        raise OSError(EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("engine.provision.pack.sha256", broken)
+    with pytest.raises(ModelError, match=r"node1/.*: cannot be read: Input/output error"):
+        load_node_pack(copy / "node1")
+
+
+def test_limits_are_those_of_the_metadata(source: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(source)
+    taken = ModelSpec.model_fields
+    assert {name: taken[name].metadata[-1] for name in ("name", "context", "prefix")} == {
+        "name": MaxLen(MAX_NAME),
+        "context": Le(MAX_CONTEXT),
+        "prefix": MaxLen(MAX_PREFIX),
+    }
+    checkpoint.shape = replace(checkpoint.shape, context=1 << 20)
+    options = Options("small", MAX_CONTEXT + 1, [], [1], [2])
+    with pytest.raises(InputError, match="Trine takes 131072 at most"):
+        share(checkpoint, tmp_path / "out", options)
+    for context in (1 << 20, 40):  # tokens for which the model was made
+        checkpoint.shape = replace(checkpoint.shape, context=context)
+        with pytest.raises(ModelError, match="conversations begin with the same 513 tokens"):
+            share(checkpoint, tmp_path / "out", replace(options, prefix=[1] * 513))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_no_memory_and_no_disk_holds(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, options = open_checkpoint(source), Options("small", 128, [], [1], [2])
+    monkeypatch.setattr("engine.provision.share.available_memory", lambda: 1000)
+    with pytest.raises(ModelError, match=r"takes 0\.3 MB of memory or more, 0\.0 MB are available"):
+        share(checkpoint, tmp_path / "out", options)
+    monkeypatch.undo()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(OutputError, match=r"0\.7 MB or more are needed, 0\.0 MB are free there"):
+        share(checkpoint, tmp_path / "out", options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_left_behind_by_a_model_that_cannot_be_shared(tmp_path: Path) -> None:
@@ -166,13 +258,13 @@ def test_nothing_is_left_behind_by_a_model_that_cannot_be_shared(tmp_path: Path)
     out = tmp_path / "out"
     with pytest.raises(ModelError):
         share(checkpoint, out / "shared", Options("huge", 128, texts(checkpoint.shape.vocab), [1], [2]))
-    assert list(out.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_an_output_that_holds_something_is_not_touched(source: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("keep me")
     checkpoint = open_checkpoint(source)
-    with pytest.raises(ModelError, match="not empty"):
+    with pytest.raises(InputError, match="holds 'mine' already"):
         share(checkpoint, tmp_path, Options("small", 128, texts(checkpoint.shape.vocab), [1], [2]))
     assert [f.name for f in tmp_path.iterdir()] == ["mine"]
 

@@ -120,9 +120,9 @@ def test_the_first_token_of_plain_text() -> None:
     tokenizer = build_tokenizer(replace(BYTES, bos_id=1), SOURCE)
     assert tokenizer.encode("a").ids == [1, TOKENS.index("a")]
     assert tokenizer.encode("a", add_special_tokens=False).ids == [TOKENS.index("a")]
-    assert writes_first(tokenizer, 1)
-    assert not writes_first(tokenizer, 2)
-    assert not writes_first(tokenizer, None)
+    assert writes_first(tokenizer, 1, SOURCE)
+    assert not writes_first(tokenizer, 2, SOURCE)
+    assert not writes_first(tokenizer, None, SOURCE)
 
 
 LLAMA = Vocabulary(model="llama", pre="default", tokens=["<unk>", "a"], kinds=[2, 1], scores=[0.0, -1.0])

@@ -1,0 +1,112 @@
+"""What a checkpoint makes of text, found out in a process of its own that has limits.
+
+A chat template is a program, and the rules of a tokenizer can make one letter as long as they like. Both come from
+whoever made the checkpoint, and neither library takes a bound of time or memory; so what they do with Trine's texts is
+asked of a child, and the checkpoint is opened by this process only after the child got through.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ModelError, TrineError
+
+__all__ = ["LIMITS", "Limits", "Text", "read_calibration", "read_checking"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child may take; the largest vocabularies in use need a tenth of it."""
+
+    seconds: int = 30  #: of processor time
+    memory: int = 4 << 30  #: bytes
+
+
+LIMITS = Limits()
+NO_MEMORY = 3  #: exit code
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the model's owner shares of the texts."""
+
+    texts: list[list[int]]  #: for calibration
+    prefix: list[int]  #: with which every conversation begins
+    eos: list[int]  #: tokens that end an answer
+
+
+def read_calibration(path: Path, limits: Limits = LIMITS) -> Text:
+    """Calibration texts, public prefix and ends of answers; `ModelError` if the checkpoint has none that can be had."""
+    answer = _asked(path, limits, "calibration")
+    return Text(answer["texts"], answer["prefix"], answer["eos"])
+
+
+def read_checking(path: Path, tokens: int, limits: Limits = LIMITS) -> list[list[int]]:
+    """About so many tokens of the check texts; `ModelError` likewise."""
+    texts: list[list[int]] = _asked(path, limits, str(tokens))["texts"]
+    return texts
+
+
+def _asked(path: Path, limits: Limits, what: str) -> dict[str, Any]:
+    words = [os.fspath(path), what, str(limits.seconds), str(limits.memory)]
+    child = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-m", "app.reading", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # the libraries say there where their panics come from
+        check=False,
+    )
+    if child.returncode == 1:
+        raise RuntimeError("app.reading failed")
+    if child.returncode:
+        room = f"{limits.seconds} s or {limits.memory >> 20} MB"
+        raise ModelError(f"its tokenizer or its chat template takes more than {room} for a few texts", path)
+    answer: dict[str, Any] = json.loads(child.stdout)
+    if "error" in answer:
+        raise ModelError(answer["error"])
+    return answer
+
+
+def _answer(path: Path, what: str) -> dict[str, object]:
+    from app import texts
+    from engine.generate.tokenizer import ChatTokenizer
+    from engine.provision.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(path)
+    if what != "calibration":
+        return {"texts": texts.checking(checkpoint.tokenizer, int(what))}
+    chat = ChatTokenizer(checkpoint.tokenizer, checkpoint.chat_template, checkpoint.shape.eos_ids)
+    pieces = texts.calibration(checkpoint.tokenizer)
+    if sum(map(len, pieces)) < texts.CALIBRATION_TOKENS // 4:
+        raise ModelError(f"the tokenizer makes only {sum(map(len, pieces))} tokens of the calibration texts", path)
+    return {"texts": pieces, "prefix": chat.public_prefix(), "eos": sorted(chat.stop_ids)}
+
+
+def main() -> None:
+    """The child: one JSON object on stdout; any other end is the parent's to explain."""
+    path, what, seconds, memory = Path(sys.argv[1]), *sys.argv[2:]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
+    resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))  # not AS: a mapped checkpoint is no harm
+    try:
+        answer = _answer(path, what)
+    except TrineError as error:
+        placed = getattr(error, "path", None) is not None
+        answer = {"error": str(error) if placed else f"{path}: {error}"}
+    except MemoryError:
+        sys.exit(NO_MEMORY)
+    except BaseException as error:  # whatever the libraries raise; a panic in Rust is a BaseException
+        what = " ".join(str(error).split())[:160]
+        answer = {"error": f"{path}: its tokenizer or its chat template fails ({what})"}
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
