@@ -17,13 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from app.local_party import Endpoint, Endpoints
-from engine.errors import LinkError
+from engine.errors import LinkError, ModelError
 from engine.link import Identity, make_identity, unnamed_file
 
 HOST = "127.0.0.1"
@@ -146,9 +146,17 @@ class NodeProcess:
         return self._process.stdout.fileno()
 
     def hear(self) -> bool:
-        """Read what it says, which is there; whether it is ready. LinkError with the end of its log if it has ended."""
+        """Read what it says, which is there; whether it is ready.
+
+        Raises:
+            ModelError: it has ended, for its pack cannot be used; in its own words.
+            LinkError: it has ended otherwise; with the end of its log.
+        """
         piece = os.read(self.output, 4096)
         if not piece:
+            with suppress(subprocess.TimeoutExpired):  # it closed its stdout, so it is about to end
+                if self.wait(2) == ModelError.exit_code and (said := self.log().strip().splitlines()):
+                    raise ModelError(said[-1].removeprefix("trine-node: "))
             self.kill()
             raise self._failed("did not start")
         self._said += piece

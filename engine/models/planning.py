@@ -10,31 +10,35 @@ from engine.gates.rotary import Rotary
 from engine.gates.sides import Cache
 from engine.models import llama
 from engine.models.config import ModelSpec
+from engine.models.llama import score_windows
 from engine.ring.fixed import Ring
 from engine.ring.linear import multiply_into, multiply_low40_into
 from engine.ring.lookups import Table
 from engine.wire import Rows, Wire
+
+POWERS = 1 << 11  #: entries of each table of powers of two
 
 
 class _Columns(dict[str, Table]):
     """Stands for the tables: a plan depends on their numbers of columns only. Long and short ones: both are compiled."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__({name: np.empty((columns, 128), np.int32) for name, columns in table_columns(spec).items()})
+        super().__init__({name: np.empty((shape[0], 128), np.int32) for name, shape in table_shapes(spec).items()})
 
 
-def table_columns(spec: ModelSpec) -> dict[str, int]:
-    """Each look-up table's number of columns."""
-    columns = {"exp": 1, "pow.coarse": 1, "pow.fine": 1}
+def table_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Each look-up table's shape: [columns, words a column], ready to rotate; of the powers of two, [entries]."""
+    exponentials = score_windows(spec)[1]
+    shapes: dict[str, tuple[int, ...]] = {"exp": (1, 2 * exponentials.cells), "pow.coarse": (POWERS,), "pow.fine": (POWERS,)}
     wide = {"final_norm": spec.final_norm.window, "reciprocal": spec.reciprocal}
     for i, layer in enumerate(spec.layer):
         wide[f"{i}.attention_norm"] = layer.attention_norm.window
         wide[f"{i}.mlp_norm"] = layer.mlp_norm.window
-        columns[f"{i}.silu"] = layer.silu.degree + 1
+        shapes[f"{i}.silu"] = (layer.silu.degree + 1, 2 * layer.silu.window.cells)
     for name, window in wide.items():
-        columns[f"{name}.fine"] = window.degree + 1
-        columns[f"{name}.coarse"] = window.degree + 2
-    return columns
+        shapes[f"{name}.fine"] = (window.degree + 1, 2 * window.fine.cells)
+        shapes[f"{name}.coarse"] = (window.degree + 2, 2 * window.coarse.cells)
+    return shapes
 
 
 class _Empty:
@@ -43,7 +47,7 @@ class _Empty:
     def __init__(self, spec: ModelSpec) -> None:
         tables = _Columns(spec)
         tables["exp"] = np.empty((1, 128), np.int64)
-        tables["pow.coarse"] = tables["pow.fine"] = np.empty(2048, np.int64)
+        tables["pow.coarse"] = tables["pow.fine"] = np.empty(POWERS, np.int64)
         self._low40 = spec.low40
         self.tables: Mapping[str, Table] = tables
         none = np.empty((spec.kv_heads, 0, spec.head_dim), np.int64)

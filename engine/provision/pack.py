@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 
 from engine.errors import ModelError
 from engine.models.config import ModelSpec
-from engine.models.planning import table_columns
+from engine.models.planning import table_shapes
 from engine.parties.pack import NodePack, half_bytes, node_pack
 from engine.parties.room import Halves, available_memory, has_room
 from engine.provision.masking import SEED_BYTES
@@ -229,7 +229,8 @@ def _tables(directory: Path, spec: ModelSpec) -> dict[str, Ring]:
         loaded = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError("the look-up tables cannot be read", path) from error
-    if set(loaded) != set(table_columns(spec)) or any(a.dtype != np.int64 for a in loaded.values()):
+    shapes = {name: array.shape for name, array in loaded.items()}
+    if shapes != table_shapes(spec) or any(array.dtype != np.int64 for array in loaded.values()):  # kernels trust them
         raise ModelError("the look-up tables are not those of the model's metadata", path)
     return {name: np.ascontiguousarray(array) for name, array in loaded.items()}
 

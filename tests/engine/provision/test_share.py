@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from annotated_types import Le, MaxLen
+from safetensors.numpy import load_file, save
 
 from engine.errors import InputError, ModelError, OutputError
 from engine.models.config import ModelSpec
@@ -197,6 +198,17 @@ def test_metadata_that_contradicts_itself(copy: Path) -> None:
     spec["layer"].pop()
     edited(copy / "node1", "spec.json", json.dumps(spec).encode())
     with pytest.raises(ModelError, match="describes 2 of its 3 layers"):
+        load_node_pack(copy / "node1")
+
+
+@pytest.mark.parametrize("name", ["0.silu", "reciprocal.fine", "exp", "pow.fine"])
+@pytest.mark.parametrize("cut", [(..., slice(-1)), (slice(0), ...), (None, ...)])
+def test_a_table_of_another_shape(name: str, cut: tuple[object, ...], copy: Path) -> None:
+    """A kernel would read behind its end."""
+    tables = load_file(copy / "node1" / "tables.safetensors")
+    tables[name] = np.ascontiguousarray(tables[name][cut])
+    edited(copy / "node1", "tables.safetensors", save(tables))
+    with pytest.raises(ModelError, match="not those of the model's metadata"):
         load_node_pack(copy / "node1")
 
 
