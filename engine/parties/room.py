@@ -1,6 +1,6 @@
 """Whether a node keeps the online halves A_i of its matrices in memory, or draws them while it multiplies.
 
-    stored   8 bytes a weight more in each node's own memory; a token reads them once
+    stored   8 bytes a weight more in each node's own memory (5 of those that are read modulo 2^40); a token reads them once
     drawn    nothing stored; a token draws 8 bytes a weight from the node's mask stream, and the first evaluator reads m_W
 
 Both give the same words. Drawing takes 2.5 times (second evaluator) to 3.5 times (first) the processor time of reading.
