@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -19,7 +20,10 @@ _ONE_MACHINE = (
     "In this demo all three run on this one machine. That shows how it works;\n"
     "it protects nothing from whoever owns the machine.\n"
 )
-_HELP = "Ctrl-C stops an answer, /again answers anew, /new forgets the chat, /quit (or Ctrl-D) ends.\n"
+_HELP = (
+    "Ctrl-C stops an answer, twice at the prompt ends the chat, as /quit and Ctrl-D do;\n"
+    "/again answers anew, /new forgets the chat.\n"
+)
 
 
 def answer(chat: Chat, job: Callable[[Chat, Emit], None], show: Callable[[Event], None]) -> Event:
@@ -55,6 +59,8 @@ def _guarded(chat: Chat, job: Callable[[Chat, Emit], None], put: Callable[[Any],
 
 def chat_in_terminal(start: Start) -> int:
     """Questions from stdin, answers to stdout, until the input ends; returns the exit code."""
+    with suppress(ImportError):
+        importlib.import_module("readline")  # `input` then takes a paste of many lines as one, and knows the questions before
     with ExitStack() as stack:
         with showing_progress() as report:
             running = stack.enter_context(start(report))
@@ -165,12 +171,16 @@ def showing_progress() -> Iterator[Report]:
 
 
 def _read() -> str | None:
-    """The next question; None at the end of the input or at Ctrl-C."""
-    try:
-        return input("> " if sys.stdin.isatty() else "").strip()
-    except (EOFError, KeyboardInterrupt):
-        _say("\n")
-        return None
+    """The next question; None at the end of the input or at a second Ctrl-C: the first may have been meant for the answer."""
+    for warning in ("\nCtrl-C again or /quit ends the chat.\n", "\n"):
+        try:
+            return input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            _say("\n")
+            return None
+        except KeyboardInterrupt:
+            _say(warning)
+    return None
 
 
 def _say(text: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -48,3 +49,48 @@ def test_what_is_no_terminal_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(sys, "stdin", stdin)
         with terminal._deaf():
             assert not stdin.closed
+
+
+def interrupted(times: int) -> Callable[[str], str]:
+    left = [times]
+
+    def read(prompt: str) -> str:
+        if left[0]:
+            left[0] -= 1
+            raise KeyboardInterrupt
+        return "a question"
+
+    return read
+
+
+@pytest.mark.parametrize(("times", "read"), [(0, "a question"), (1, "a question"), (2, None)])
+def test_one_ctrl_c_at_the_prompt_may_have_been_meant_for_the_answer(
+    times: int, read: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("builtins.input", interrupted(times))
+    assert terminal._read() == read
+    assert ("Ctrl-C again or /quit ends the chat." in capsys.readouterr().err) == bool(times)
+
+
+PASTE = """
+from app import terminal
+import contextlib, readline
+print(repr(terminal._read()))
+"""
+
+
+def test_a_paste_of_many_lines_is_one_question() -> None:
+    master, slave = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", PASTE], stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm"}
+    )
+    os.close(slave)
+    shown = b""
+    while b"> " not in shown:
+        shown += os.read(master, 4096)
+    os.write(master, b"\x1b[200~line one\nline two\x1b[201~\r")
+    while b"'" not in shown.rpartition(b"'line")[2]:
+        shown += os.read(master, 4096)
+    assert b"'line one\\nline two'" in shown
+    assert process.wait(20) == 0
+    os.close(master)
