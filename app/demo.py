@@ -62,6 +62,12 @@ class Demo:
         """Connect to both nodes."""
         return Conversation.open(self.endpoints, self.model)
 
+    def give_up(self, party: str | None) -> None:
+        """Kill a node that could not be called, "node 1" or "node 2": it is frozen, and `start` then starts another."""
+        for role, node in self._nodes.items():
+            if party == f"node {role}":
+                node.kill()
+
     def start(self, tick: Callable[[int], None] = lambda waiting: None) -> None:
         """Start the nodes that do not run, and wait until they are ready; at once if both do.
 

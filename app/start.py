@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.chat import Chat, Settings
+from engine.errors import LinkError
 
 if TYPE_CHECKING:
     from app.demo import Demo
@@ -60,8 +61,16 @@ def _chat_with(parties: Demo, settings: Settings) -> Chat:
 
     # With a system prompt of its own a chat has one token of the public prefix in common with others.
     prefix = None if settings.system is None else 1
+
+    def connect() -> Conversation:
+        try:
+            return Conversation.open(parties.endpoints, parties.model, prefix=prefix)
+        except LinkError as error:
+            parties.give_up(error.party)
+            raise
+
     return Chat(
-        lambda: Conversation.open(parties.endpoints, parties.model, prefix=prefix),
+        connect,
         parties.tokenizer(),
         settings,
         parties.model.spec.context,

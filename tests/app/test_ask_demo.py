@@ -210,6 +210,20 @@ def test_after_a_node_has_died_the_next_question_starts_it_again(small_shared: P
         assert any(isinstance(event, Waiting) for event in events)
 
 
+def test_a_node_that_stays_frozen_is_replaced(small_shared: Path) -> None:
+    """It is noticed in the answer, cannot be called for the next one, and is another one for the one after that."""
+    with start_demo(Settings(max_tokens=5), small_shared, lambda what, done, of: None) as running:
+        events: list[Event] = []
+        os.kill(max(children(os.getpid())), signal.SIGSTOP)
+        for _ in range(4):
+            running.chat.send("hello", events.append)
+            if isinstance(events[-1], Done):
+                break
+            assert isinstance(events[-1], Failed)
+        assert isinstance(events[-1], Done), events[-1]
+        assert any(isinstance(event, Waiting) for event in events)
+
+
 @pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
 def test_a_full_disk_is_one_sentence(small_shared: Path, options: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full, trine("ask", "hi", "--model", small_shared, *options, stdout=full) as process:
