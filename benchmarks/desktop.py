@@ -32,7 +32,7 @@ from engine.errors import LinkError
 from engine.link import Connection, client_tls, connect, load_identity
 from engine.parties.dealer import Abandoned, Dealer, StepRequest
 from engine.ring.fixed import Real
-from engine.ring.process import tune_process
+from engine.ring.process import DESKTOP_BYTES, tune_process
 from engine.wire import Rows
 
 PATIENCE = 1800.0
@@ -334,7 +334,7 @@ def _paced(room: queue.SimpleQueue[None], sizes: Iterable[int]) -> Iterator[int]
 def main() -> None:
     """Do what stdin asks for, until it closes."""
     config = json.loads(Path(sys.argv[1]).read_text())
-    tune_process()  # as the programs do
+    tune_process(DESKTOP_BYTES)  # as the programs do
     meter = Meter()
     install(meter)
     desktop = Desktop(config, meter)

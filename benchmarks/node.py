@@ -25,7 +25,7 @@ from engine.errors import LinkError, SessionStopped
 from engine.link import Connection, accept, client_tls, connect, load_identity, server_tls
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator, StepAnswer
-from engine.ring.process import tune_process
+from engine.ring.process import NODE_BYTES, tune_process
 
 PATIENCE = 600.0
 
@@ -167,7 +167,7 @@ def _ignore(rows: int, section: int) -> None:
 def main() -> None:
     """Run a node as its configuration says."""
     config = json.loads(Path(sys.argv[1]).read_text())
-    tune_process()  # as the programs do
+    tune_process(NODE_BYTES)  # as the programs do
     meter = Meter()
     install(meter)
     node = Node(config, meter)

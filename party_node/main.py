@@ -21,7 +21,7 @@ import typer
 
 from engine.errors import InputError, LinkError, TrineError
 from engine.parties.room import Halves
-from engine.ring.process import tune_process
+from engine.ring.process import NODE_BYTES, tune_process
 
 if TYPE_CHECKING:
     from party_node.server import Server
@@ -58,7 +58,7 @@ def node(
 ) -> None:
     """One of the two remote parties: computes on masked values with the other node, for enrolled clients."""
     _one_thread_a_library()
-    tune_process()
+    tune_process(NODE_BYTES)
     try:
         with _signs_of_life(exit_with_stdin):
             from party_node.start import Options, make_server

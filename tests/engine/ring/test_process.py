@@ -17,8 +17,8 @@ from engine.ring.process import keep_apart, lasting
 
 PROGRAM = """
 import sys
-from engine.ring.process import SWITCH_SECONDS, tune_process
-tune_process()
+from engine.ring.process import DESKTOP_BYTES, SWITCH_SECONDS, tune_process
+tune_process(DESKTOP_BYTES)
 if abs(sys.getswitchinterval() - SWITCH_SECONDS) > 1e-6: sys.exit(1)
 import resource
 import numpy as np
