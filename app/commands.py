@@ -23,6 +23,7 @@ import typer
 
 from app.chat import Chat, Done, Event, Failed, Settings
 from app.display import why_no_window
+from app.signals import unwinding
 from engine.errors import InputError, TrineError
 
 __all__ = ["app"]
@@ -160,10 +161,10 @@ def _errors() -> Iterator[None]:
     """One clear sentence on stderr and the exit code; signals that end a program unwind it first."""
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # what is no text is refused with a sentence, like such arguments
-    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
-        sys.stdout.flush()  # here, where a full disk is still told
+        with unwinding():
+            yield
+            sys.stdout.flush()  # here, where a full disk is still told
     except TrineError as error:
         _complain(f"trine: {error}\n", error.exit_code)
     except BrokenPipeError:  # of stdout: links have errors of their own
@@ -174,9 +175,6 @@ def _errors() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _complain(text: str, exit_code: int) -> NoReturn:
@@ -187,7 +185,3 @@ def _complain(text: str, exit_code: int) -> NoReturn:
     except OSError:  # nor will it go at the very end, where Python would complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise typer.Exit(exit_code) from None
-
-
-def _end(number: int, _: object) -> NoReturn:
-    raise SystemExit(128 + number)

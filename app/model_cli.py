@@ -7,20 +7,20 @@ nothing is left of what was begun.
 
 import json
 import math
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from app.signals import unwinding
 from engine.errors import InputError, TrineError
 
 if TYPE_CHECKING:
@@ -178,22 +178,15 @@ def _print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float)
 @contextmanager
 def _errors() -> Iterator[None]:
     """One clear line on stderr and the error's exit code; signals that end a program unwind it first."""
-    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        with unwinding():
+            yield
     except TrineError as error:
         sys.stderr.write(f"trine-model: {error}\n")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         raise typer.Exit(INTERRUPTED) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _end(number: int, _: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 @contextmanager
