@@ -62,6 +62,7 @@ def _made_by() -> str:
     digest = blake2b(digest_size=8)
     rooms = ("functions", "models", "gates", "prf", "provision", "ring")
     sources = [f for room in rooms for f in sorted((root / "engine" / room).glob("*.py"))]
+    sources.append(root / "engine" / "parties" / "masks.py")
     for file in [*sources, *sorted((root / "assets" / "calibration").glob("*.txt"))]:
         digest.update(file.read_bytes())
     return digest.hexdigest()

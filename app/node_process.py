@@ -107,8 +107,14 @@ class NodeProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether it runs no more."""
-        return self._process.poll() is not None
+        """Whether it runs no more, or is about to end: the kernel closes its output before the links by which others notice,
+        and lets us collect it last.
+        """
+        if self._process.poll() is not None:
+            return True
+        output = select.poll()
+        output.register(self.output, 0)  # hears of a hang-up alone
+        return bool(output.poll(0))
 
     def log(self) -> str:
         """The end of what it wrote to stderr."""

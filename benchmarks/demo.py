@@ -76,7 +76,7 @@ def row_bytes(spec: ModelSpec) -> dict[str, Any]:
     made = plans(spec)
 
     def dealt(keys: int) -> int:
-        return dealt_bytes(made, Rows(0, keys - 1, 1))
+        return sum(dealt_bytes(made, Rows(0, keys - 1, 1), role) for role in (1, 2))
 
     slope = (dealt(FURTHER) - dealt(KEYS)) / (FURTHER - KEYS)
     return {"keys": KEYS, "dealt": dealt(KEYS), "further_key": slope, "prepared": prepared_bytes(spec, KEYS)}

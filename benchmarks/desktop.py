@@ -240,9 +240,10 @@ class Desktop:
         if announced is not None:
             announced.put(None)
         started = time.perf_counter()
-        for section, dealt in self.dealer.deal(count):
+        for section, materials in self.dealer.deal(count):
             self._dealing += time.perf_counter() - started
-            self._links[1].send(wires.material(first, section, dealt), PATIENCE)
+            for link, dealt in zip(self._links, materials, strict=True):
+                link.send(wires.material(first, section, dealt), PATIENCE)
             started = time.perf_counter()
             if stop is not None and stop.is_set():
                 break

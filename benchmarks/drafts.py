@@ -75,5 +75,5 @@ def _answer(
         "steps": made.decode.steps + 1,
         "drafted": made.drafted,
         "accepted": made.accepted,
-        "dealt_bytes": made.bytes_per_token()["D-E2"],
+        "dealt_bytes": sum(made.bytes_per_token()[link] for link in ("D-E1", "D-E2")),
     }

@@ -42,7 +42,7 @@ class LayerDealer:
         self.dealt_position = self.position = prefix
         self.leaving: dict[int, Ring] = {}
 
-    def deal(self, count: int) -> Iterator[tuple[int, memoryview]]:
+    def deal(self, count: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
         """Yields the layer's one section of the next `count` rows."""
         spec, rows = self.spec, Rows(self.next_row, self.dealt_position, count)
         self.next_row += count

@@ -80,13 +80,13 @@ class Meter:
         return own | {"peak_mb": peak_mb(), "memory_mb": memory_mb()}
 
     def dealt(self, plans: dict[int, Plan], rows: Rows) -> dict[str, int]:
-        """Dealt bytes by gate, from the plans of the sections (the gates' names must have been seen)."""
+        """Dealt bytes by gate, to both evaluators, from the plans of the sections (the gates' names must have been seen)."""
         total: defaultdict[str, int] = defaultdict(int)
         for section, plan in plans.items():
             for (gate, _), slot in plan.slots.items():
-                if slot.kind is Kind.SHARE:
+                if copies := {Kind.SHARE: 1, Kind.BOTH: 2}.get(slot.kind):
                     words = int(slot.offsets(rows)[-1]) if slot.keyed else slot.row_words() * rows.count
-                    total[self.names.get((section, gate), "?")] += words * slot.width
+                    total[self.names.get((section, gate), "?")] += copies * words * slot.width
         return dict(total)
 
     def gate(self, name: str, run: Callable[[], Any]) -> Any:

@@ -85,9 +85,6 @@ class Node:
         if kind == wires.ANNOUNCE:
             first, count, position = wires.parse_announce(rest)
             self.evaluator.announce(first, count, position)
-            if self.role == 1:
-                for section in self.sections:
-                    self._jobs.put((first, section, memoryview(b"")))
         elif kind == wires.MATERIAL:
             self._jobs.put(wires.parse_material(rest))
         elif kind == wires.STEP:

@@ -130,7 +130,7 @@ def _bytes(demo: dict[str, Any]) -> list[Promise]:
     row, links = demo["row"], demo["steady"]["links"]
     others = f"D–E1 {links['D-E1'] / KILO:.1f} kB, D–E2 {links['D-E2'] / KILO:.1f} kB both ways beside what is dealt"
     return [
-        Promise(f"dealt to E2 a token at {row['keys']} keys", row["dealt"] / MEGA, "MB", most=8, note="exact, from the plans"),
+        Promise(f"dealt a token at {row['keys']} keys", row["dealt"] / MEGA, "MB", most=8, note="exact, from the plans"),
         Promise("dealt for each further key", row["further_key"] / KILO, "kB", most=15, note="exact, from the plans"),
         Promise("between the nodes a token, each way", links["E1-E2 each way"] / MEGA, "MB", most=6, note=others),
     ]

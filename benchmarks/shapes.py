@@ -189,5 +189,4 @@ def specification(shape: Shape, prefix: int, tensor: Callable[[str], Real]) -> M
     spec = _bare(shape, prefix)
     source = np.random.Generator(np.random.PCG64(6))
     texts = [source.integers(0, shape.vocab, 24).tolist() for _ in range(2)]
-    seen, tokens = observe(spec, tensor, texts, lambda done: None)
-    return calibrated(spec, seen, tokens)
+    return calibrated(spec, observe(spec, tensor, texts, lambda done: None)[0])

@@ -24,7 +24,7 @@ class GateBytes:
     """One gate's bytes a token, all layers together."""
 
     gate: str
-    dealt: int  #: by D to E2
+    dealt: int  #: by D, to E1 and E2 together
     opened: int  #: by each evaluator to the other
 
 
@@ -82,7 +82,7 @@ def lines(traffic: dict[str, Any]) -> list[str]:
     out = [
         f"{traffic['name']}, a token at {traffic['keys']} keys, exact; prepared rows cost the same bytes, only earlier.",
         "",
-        "| gate | dealt to E2, kB | share | opened each way, kB | share |",
+        "| gate | dealt, kB | share | opened each way, kB | share |",
         "|---|---|---|---|---|",
     ]
     for gate, d, o in traffic["gates"]:

@@ -106,10 +106,16 @@ class Wire(Secret):
             raise ValueError("no share of this wire's mask was dealt")
         return self.lam
 
+    def tail(self, rows: int) -> "Wire":
+        """The last `rows` rows."""
+        lam = None if self.lam is None else np.ascontiguousarray(self.lam[-rows:])
+        return Wire(np.ascontiguousarray(self.m[-rows:]), lam, self.extent, self.bits)
+
     def __add__(self, other: "Wire") -> "Wire":
         self.full()
         other.full()
-        return Wire(self.m + other.m, self.share() + other.share(), self.extent)
+        lam = None if self.lam is None or other.lam is None else self.lam + other.lam
+        return Wire(self.m + other.m, lam, self.extent)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -7,7 +7,7 @@
 Rule 1. The reader never waits for a computation, so STOP, a lost client and pings are noticed at once.
 Rule 2. The first failure of any thread ends the session: the client is told its code, all three threads end, and
         everything they held is given back. The node goes on.
-Rule 3. What a client may make the node hold is bounded, at the first evaluator too, which receives no material.
+Rule 3. What a client may make the node hold is bounded, at the first evaluator too, which receives little and draws the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engine.errors import LinkError, ProtocolError, SessionStopped, TrineError
 from engine.link.link import Link
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
-from engine.ring.process import lasting
+from engine.ring.process import lasting, trim
 from engine.session import Block, Bye, Hello, Material, NodeSession, PeerError, PeerSession, Rewind, Step, Stop
 from party_node.log import Log, place
 from party_node.node import Node
@@ -65,6 +65,7 @@ class ServedSession:
             self._fail(error)
         finally:
             self._link.close()
+            trim()
 
     def _serve(self, hello: Hello) -> None:
         self._log = self._log.bind(session=(self._session.session or b"").hex()[:8])
@@ -88,7 +89,7 @@ class ServedSession:
         while True:
             event = self._session.receive(self._link.receive())
             if isinstance(event, Block):
-                self._announce(evaluator, event)
+                evaluator.announce(event.first_row, event.count, event.first_position)
             elif isinstance(event, Material):
                 self._collect(event)
             elif isinstance(event, Step):
@@ -102,12 +103,6 @@ class ServedSession:
                 return
             elif isinstance(event, Bye):
                 return
-
-    def _announce(self, evaluator: Evaluator, block: Block) -> None:
-        evaluator.announce(block.first_row, block.count, block.first_position)
-        if evaluator.role == 1:  # nothing is dealt to it: it draws everything itself
-            for section in range(evaluator.sections):
-                self._jobs.put((block.first_row, section, memoryview(b"")))
 
     def _collect(self, piece: Material) -> None:
         """Put a section's pieces together. Another section's first piece means that the one before was discarded."""
@@ -267,7 +262,7 @@ class ServedSession:
             thread.join()
         if self._peer is not None:  # it may have come while the others were ending
             self._peer.abort()
-        self._evaluator = None
+        self._evaluator, self._section = None, lasting(0)
 
     def _running(self) -> Evaluator:
         if self._evaluator is None:

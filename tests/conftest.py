@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from hypothesis import settings
 # Before any import of Qt or transformers, here and in every process that a test starts.
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# Who starts the tests in the background may have Ctrl-C ignored, which every process would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The first example may compile kernels and the machine may be busy: time is pytest-timeout's.
 settings.register_profile("trine", deadline=None)

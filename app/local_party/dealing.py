@@ -1,7 +1,7 @@
 """Dealing ahead of time: one thread, block after block, from the moment a session stands.
 
-Rule 1. The pace depends on the queue and on whether a step runs (which the nodes know), never on what is typed: block
-        sizes follow from how many blocks were dealt since the session began or was rewound, or lost a draft.
+Rule 1. The pace depends on the queue and on the step that runs (which the nodes know), never on what is typed: block sizes
+        follow from how many blocks were dealt since the session began, was rewound, lost a draft or read a long prompt.
 Rule 2. A block is announced to both nodes in the order in which it was registered at the dealer; a rewind and a stop
         stand between two blocks (one lock), and empty the queue at all three.
 Rule 3. A whole block fits into the queue before it is begun.
@@ -20,6 +20,7 @@ from app.local_party.node_link import NodeLink
 from engine.errors import TrineError
 from engine.gates.plan import dealt_bytes
 from engine.parties.dealer import Abandoned, Dealer
+from engine.parties.evaluator import CUSHION, cushion
 from engine.session import Discarded
 from engine.wire import Rows
 
@@ -29,8 +30,6 @@ REJECTED_ROWS = 4
 """Of the first block behind a rejected draft: the answer waits for it. Each next one is twice as long, to `BLOCK_ROWS`."""
 BLOCK_ROWS = 64
 """Of a block in steady state. The dealer draws all the model's masks once a block: about a quarter of its work at 32 rows."""
-CUSHION = 16
-"""Rows that are kept ready while a step runs; the rest of the queue is filled between steps."""
 
 PIECE_BYTES = 1 << 19
 """Of a section in one message: a step waits for no more, and the copies on a message's way stay in the processor's cache."""
@@ -46,12 +45,12 @@ class Dealing:
     """The dealing thread of one session, and what it shares with the thread that asks for steps."""
 
     def __init__(self, dealer: Dealer, links: tuple[NodeLink, NodeLink], inbox: Inbox) -> None:
-        self.dealt_rows = self.dealt_bytes = 0
+        self.dealt_rows, self.dealt_bytes = 0, (0, 0)
         self._dealer, self._links, self._inbox = dealer, links, inbox
         self._changed = Condition(RLock())  # held while blocks, rewinds and stops are put in order
         self._blocks: deque[_Block] = deque()
         self._rows, self._paused, self._closed = FIRST_ROWS, False, False
-        self._stepping = False
+        self._step_rows = 0  # of the running step; 0: none runs
         self._thread = Thread(target=self._run, name="trine-dealing", daemon=True)
 
     def start(self) -> None:
@@ -69,7 +68,7 @@ class Dealing:
 
     def take(self, count: int) -> None:
         """A step uses that many of the available rows, and runs until `look`."""
-        self._stepping = True
+        self._step_rows = count
         self._blocks[0].left -= count
         if not self._blocks[0].left:
             self._blocks.popleft()
@@ -77,7 +76,9 @@ class Dealing:
     def look(self) -> None:
         """A step has ended: there may be room in the queue, and nobody waits for the processor."""
         with self._changed:
-            self._stepping = False
+            if self._step_rows > CUSHION > self._whole_rows() and all(block.dealt == 1 for block in self._blocks):
+                self._rows = min(self._rows, FIRST_ROWS)  # few rows are left for the answer's first words
+            self._step_rows = 0
             self._changed.notify_all()
 
     def rewind(self, position: int, first_rows: int = FIRST_ROWS) -> float:
@@ -123,9 +124,12 @@ class Dealing:
             self._thread.join()
 
     def _give_way(self) -> None:
-        """Wait while a step computes and `CUSHION` rows are ready: a person waits for it, on this machine too in the demo."""
+        """Wait while a step computes and rows enough are ready: a person waits for it, on this machine too in the demo."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._stepping or self._over or self._paused or self._whole_rows() < CUSHION)
+            self._changed.wait_for(lambda: self._over or self._paused or self._lacks_rows())
+
+    def _lacks_rows(self) -> bool:
+        return self._whole_rows() < cushion(self._step_rows)
 
     def _whole_rows(self) -> int:
         return sum(block.left for block in self._blocks if block.dealt == 1)
@@ -133,7 +137,7 @@ class Dealing:
     def _forget(self, position: int) -> None:
         self._dealer.rewind(position)
         self._blocks.clear()
-        self._rows, self._stepping = FIRST_ROWS, False
+        self._rows, self._step_rows = FIRST_ROWS, 0
         self._changed.notify_all()
 
     # The thread
@@ -160,7 +164,7 @@ class Dealing:
 
     def _next_rows(self) -> int:
         """Rows of the next block; 0 if it has to wait."""
-        if self._paused or self._closed:
+        if self._paused or self._closed or not self._lacks_rows():
             return 0
         dealer, session = self._dealer, self._links[1].session
         rows = min(self._rows, dealer.context - dealer.dealt_position)
@@ -170,7 +174,8 @@ class Dealing:
         return rows
 
     def _bytes(self, count: int) -> int:
-        return dealt_bytes(self._dealer.plans, Rows(self._dealer.next_row, self._dealer.dealt_position, count))
+        """Of a block, at the second node; the first one is dealt a fraction of it."""
+        return dealt_bytes(self._dealer.plans, Rows(self._dealer.next_row, self._dealer.dealt_position, count), 2)
 
     def _deal(self) -> None:
         with self._changed:
@@ -185,14 +190,15 @@ class Dealing:
             self._blocks.append(block)
             for link in self._links:
                 link.say(partial(link.session.send_block, first, count, position), ahead=True)
-        second, dealt = self._links[1], 0
-        for section, material in sections:
+        dealt = [0, 0]
+        for section, materials in sections:
             self._give_way()
-            for at in range(0, len(material), PIECE_BYTES):
-                piece = material[at : at + PIECE_BYTES]
-                second.say(partial(second.session.send_material, first, section, piece, len(material)), ahead=True)
-            dealt += len(material)
+            for i, (link, material) in enumerate(zip(self._links, materials, strict=True)):
+                for at in range(0, len(material) or 1, PIECE_BYTES):
+                    piece = material[at : at + PIECE_BYTES]
+                    link.say(partial(link.session.send_material, first, section, piece, len(material)), ahead=True)
+                dealt[i] += len(material)
             block.dealt = (section + 1) / dealer.sections
             self._inbox.wake()
         self.dealt_rows += count
-        self.dealt_bytes += dealt
+        self.dealt_bytes = self.dealt_bytes[0] + dealt[0], self.dealt_bytes[1] + dealt[1]

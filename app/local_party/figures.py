@@ -38,9 +38,9 @@ class Phase:
     peer_bytes: int = 0
     """On the link between the nodes, both ways together."""
     first_bytes: int = 0
-    """Between the client and node 1, both ways."""
+    """Between the client and node 1, both ways, without the dealt material, which came ahead of time."""
     second_bytes: int = 0
-    """Between the client and node 2, both ways, without the dealt material, which came ahead of time."""
+    """The same for node 2."""
     lost_rows: float = 0.0
     """Dealt rows that gave no token: of rejected drafts and redone steps, and what was queued behind those."""
 
@@ -83,8 +83,8 @@ class Statistics:
     """Rows that are dealt and not used."""
     dealt_rows: int = 0
     """Since the session began, whole blocks."""
-    dealt_bytes: int = 0
-    """Material of those rows, all of it to node 2."""
+    dealt_bytes: tuple[int, int] = (0, 0)
+    """Material of those rows, to node 1 and to node 2."""
     drafted: int = 0
     """Drafts that were verified."""
     accepted: int = 0
@@ -94,9 +94,9 @@ class Statistics:
         """On each link ("D-E1", "D-E2", "E1-E2"), both ways, for one token of the answer; dealt material included."""
         phase = self.decode if self.decode.tokens else self.prefill
         tokens = max(phase.tokens, 1)
-        dealt = self.dealt_bytes / max(self.dealt_rows, 1) * (1 + phase.lost_rows / tokens)
+        first, second = (dealt / max(self.dealt_rows, 1) * (1 + phase.lost_rows / tokens) for dealt in self.dealt_bytes)
         return {
-            "D-E1": phase.first_bytes / tokens,
-            "D-E2": phase.second_bytes / tokens + dealt,
+            "D-E1": phase.first_bytes / tokens + first,
+            "D-E2": phase.second_bytes / tokens + second,
             "E1-E2": phase.peer_bytes / tokens,
         }

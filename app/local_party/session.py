@@ -264,7 +264,7 @@ def open_session(parties: Endpoints, model: ClientModel, *, prefix: int, context
         greetings.wait(Welcome, _WELCOME_SECONDS)
         keys = one.session.key("streams"), two.session.key("streams")
         dealer = Dealer(model.spec, model.seeds, keys, fresh(KEY_BYTES), prefix=prefix, context=context)
-        if (needed := dealer.row_bytes(context - 1)) > two.session.queue_bytes:
+        if (needed := dealer.row_bytes(context - 1, 2)) > two.session.queue_bytes:
             raise InputError(f"a token needs {needed:,} dealt bytes and the queue has {two.session.queue_bytes:,}")
         greetings.wait(Ready, _READY_SECONDS)
         opened = Session(model, (one, two), inbox, dealer)

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from decimal import Decimal, localcontext
 from functools import cache
+from itertools import pairwise
 from math import comb
+from typing import Self
 
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.ring.fixed import Real, Ring, encode
+from engine.ring.points import Tree
 
 
 class Window(BaseModel):
@@ -36,19 +39,39 @@ class Window(BaseModel):
 
 
 class WideWindow(BaseModel):
-    """Two cyclic windows on one opening: a fine one from 0 up, a coarse one above it."""
+    """A window of cells as fine as a value is small, from 0 to 2^(lo + top + 2 * stages): `engine.ring.points`.
+
+    The last of the widest cells is lost to a borrow: a value there may be read as 0.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fine: Window
-    coarse: Window
-    degree: int = Field(default=3, ge=1, le=4)
+    lo: int = Field(ge=1, le=40)
+    top: int = Field(ge=5, le=6)
+    stages: int = Field(ge=0, le=16)
+    degree: int = Field(default=3, ge=1, le=3)
     low: float = Field(gt=0)  #: the smallest input that the tables follow
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.reach > 62:
+            raise ValueError(f"a window that reaches 2^{self.reach} does not fit into the ring")
+        return self
+
     @property
-    def switch(self) -> int:
-        """The coarse cell from which on the coarse table serves (the fine window's last cell is lost)."""
-        return (1 << (self.fine.n + self.fine.lo - self.coarse.lo)) - 1
+    def tree(self) -> Tree:
+        """The tree of its cells."""
+        return Tree(self.lo, self.top, self.stages)
+
+    @property
+    def reach(self) -> int:
+        """log2 of its end."""
+        return self.lo + self.tree.depth
+
+    @property
+    def end(self) -> int:
+        """The first raw value that may be lost."""
+        return (1 << self.reach) - (1 << self.tree.cell(0))
 
 
 def fit(f: Callable[[Real], Real], window: Window, scale: int, degree: int, out_bits: int) -> Ring:
@@ -57,10 +80,30 @@ def fit(f: Callable[[Real], Real], window: Window, scale: int, degree: int, out_
     The input's raw unit is 2^-scale. Cell b's polynomial in δ (cells from its left end) is fitted on δ in (-1, 1),
     because the gate knows x only up to a borrow: f(x) ≈ Σ_k T[k, b] δ^k. Chebyshev interpolation, then the monomial basis.
     """
+    return _fit(f, window.lowest + np.arange(window.cells, dtype=np.float64), 2.0 ** (window.lo - scale), degree, out_bits)
+
+
+def fit_wide(f: Callable[[Real], Real], window: WideWindow, scale: int, out_bits: int) -> Ring:
+    """The same for each leaf of a wide window, [degree + 1, leaves], stage by stage; constant below the cell before that of
+    ``window.low``: a cell's polynomial is fitted over the cell before it too, and a kink there would be felt above `low`.
+    """
+    tree, finest = window.tree, 2.0 ** (window.lo - scale)
+    lowest = max(np.floor(window.low / finest) - 1, 0.5) * finest
+
+    def floored(x: Real) -> Real:
+        return f(np.maximum(x, lowest))
+
+    parts = []
+    for stage, (start, stop) in enumerate(pairwise(tree.starts)):
+        left = tree.first(stage) + np.arange(stop - start, dtype=np.float64)
+        parts.append(_fit(floored, left, 2.0 ** (tree.cell(stage) - scale), window.degree, out_bits))
+    return np.concatenate(parts, axis=1)
+
+
+def _fit(f: Callable[[Real], Real], left: Real, cell: float, degree: int, out_bits: int) -> Ring:
     nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
-    left = window.lowest + np.arange(window.cells, dtype=np.float64)
     with np.errstate(all="ignore"):
-        values = f((left[:, None] + nodes[None, :]) * 2.0 ** (window.lo - scale))
+        values = f((left[:, None] + nodes[None, :]) * cell)
     solve = np.linalg.inv(np.vander(nodes, degree + 1, increasing=True))
     return encode((values @ solve.T).T, out_bits)
 

@@ -1,4 +1,4 @@
-"""Every smooth function in two rounds: one-hot bits of the offset's high part against a public table (protocol, section 4).
+"""A smooth function in two rounds: one-hot bits of the offset's high part against a public table (protocol, section 4).
 
     x = x_hi·2^lo + δ,  x_hi = c_hi - ρ_hi mod 2^n,  δ = c_lo - ρ_lo          (exactly: no borrow is computed)
     f(x) = Σ_{e≤n} A_e·ρ_lo^e,  A_e = (-1)^e Σ_{k≥e} C(k, e) T_k c_lo^(k-e)
@@ -20,7 +20,8 @@ from engine.ring.fixed import Real, Ring
 from engine.wire import Extent, Opening, Rho
 
 
-def _times(extent: Extent, factor: int) -> Extent:
+def times(extent: Extent, factor: int) -> Extent:
+    """So many words an element."""
     return Extent(extent.row * factor, extent.key * factor)
 
 
@@ -50,20 +51,10 @@ def powers_of(x: Ring, window: Window, degree: int, power: int) -> Ring:
     return out
 
 
-def polynomial(
-    x: Opening, window: Window, degree: int, values: Ring, power: int, fold: Ring, at: int, kappa: Ring, out: Ring
-) -> None:
-    """Masked shares of w_e from those of σ·T_k, at `power` more bits, one e for each of `fold`: how much of T_degree is added
-    to it (0 where the highest power is kept). They go into the columns from `at` on of `out` [values, …], as `kappa`'s lie.
-    """
-    c = np.ascontiguousarray(x.c).reshape(-1)
-    kernels.combine(c, values, window.lo, power, signed_binomials(degree), fold, at, kappa, out)
-
-
 def deal(d: Dealing, x: Rho, table: str, window: Window, degree: int, out: int, power: int) -> Rho:
     """ρ of f(x); w's masks are the first round's κ."""
     del table
-    wide = _times(x.extent, degree)
+    wide = times(x.extent, degree)
     sigma = deal_bits(d, "u", x, window)
     weights = sigma[:, None] * powers_of(x.rho, window, degree - 1, power)
     d.share("r", weights)
@@ -76,13 +67,14 @@ def deal(d: Dealing, x: Rho, table: str, window: Window, degree: int, out: int, 
 
 def evaluate(e: Evaluation, x: Opening, table: str, window: Window, degree: int, out: int, power: int) -> Opening:
     """Opens f(x) at `out` + `power` fraction bits, two rounds; within the fit's error, |T_n|·2^-(2n - 1) and a few units."""
-    wide = _times(x.extent, degree)
+    wide = times(x.extent, degree)
     shares = e.share("r", wide)
     kappa, last = e.kappa("w", wide), e.kappa("z", x.extent)
     values = read_bits(e, "u", x, window, e.weights.tables[table])
     masked, z = np.empty_like(kappa), np.empty_like(last)
-    fold = (-1) ** degree * economised(degree, power)
-    polynomial(x, window, degree, values, power, fold, 0, kappa.reshape(-1, degree), masked.reshape(-1, degree))
+    fold, c = (-1) ** degree * economised(degree, power), np.ascontiguousarray(x.c).reshape(-1)
+    columns = kappa.reshape(-1, degree), masked.reshape(-1, degree)
+    kernels.combine(c, values, window.lo, power, signed_binomials(degree), fold, *columns)
     w = truncate(e, e.open(masked, wide), out + power, out, "lookup", share=False)
     kernels.weighted_sum(shares.reshape(-1, degree), w.m.reshape(-1, degree), last.reshape(-1), z.reshape(-1))
     return e.open(z, x.extent)

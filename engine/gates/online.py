@@ -64,6 +64,12 @@ class Evaluation:
             return self._planned(self._recording, name, Slot(Kind.SHARE, extent, factor, bit, width))
         return self._prepared(name)
 
+    def both(self, name: str, extent: Extent, factor: int) -> Ring:
+        """What the dealer deals to both evaluators alike (read-only)."""
+        if self._recording is not None:
+            return self._planned(self._recording, name, Slot(Kind.BOTH, extent, factor))
+        return self._prepared(name)
+
     def key(self, name: str) -> SlotKey:
         """The name of a slot of the current gate, for work ahead of time."""
         return (self.gate, name)

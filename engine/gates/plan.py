@@ -2,7 +2,8 @@
 
 The plan is recorded by running the evaluator's side of the program over zero rows, so it cannot disagree with the
 program. Fixed slots (the same size for every row) lie side by side in one range of the row's stream; keyed slots (which
-grow with the row's keys) have a range each. A dealt section is: the fixed slots of each row, then each keyed slot.
+grow with the row's keys) have a range each. A section dealt to the second evaluator is: the fixed slots of each row, then each
+keyed slot; to the first one, those of each row that both receive.
 """
 
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ class Kind(Enum):
 
     KAPPA = "kappa"  #: both evaluators draw: the first from k1, the second from k2
     SHARE = "share"  #: the first draws from k1, the second receives what the dealer made of it
+    BOTH = "both"  #: both receive the same words, each masked by what the other one draws (`engine.ring.points`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,12 @@ class Plan:
     slots: dict[SlotKey, Slot] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
     drawn: dict[SlotKey, tuple[int, int]] = field(default_factory=dict)  #: fixed: word offset in the k1 and k2 tapes
-    dealt: dict[SlotKey, int] = field(default_factory=dict)  #: fixed shares: word offset in the dealt row
+    dealt: dict[SlotKey, int] = field(default_factory=dict)  #: fixed: word offset in the row that the second evaluator receives
     keyed: dict[SlotKey, int] = field(default_factory=dict)  #: keyed: stream slot number
+    both: dict[SlotKey, int] = field(default_factory=dict)  #: word offset in the row that the first evaluator receives
     tape_words: tuple[int, int] = (0, 0)
     dealt_words: int = 0
+    both_words: int = 0
 
     def add(self, key: SlotKey, slot: Slot) -> None:
         """Record a slot; a second use of one name is a bug in a gate."""
@@ -79,24 +83,30 @@ class Plan:
             raise RuntimeError(f"slot {key} is used twice")
         self.slots[key] = slot
         if slot.keyed:
+            if slot.kind is Kind.BOTH:
+                raise RuntimeError("what both receive does not grow with the keys")
             self.keyed[key] = len(self.keyed)
             return
         words = slot.row_words()
         one, two = self.tape_words
-        self.drawn[key] = (one, two)
-        if slot.kind is Kind.KAPPA:
-            self.tape_words = (one + words, two + words)
-        else:
-            self.tape_words = (one + words, two)
+        if slot.kind is not Kind.BOTH:
+            self.drawn[key] = (one, two)
+            self.tape_words = (one + words, two + words if slot.kind is Kind.KAPPA else two)
+        if slot.kind is not Kind.KAPPA:
             self.dealt[key] = self.dealt_words
             self.dealt_words += -(-words * slot.width // WORD)
+        if slot.kind is Kind.BOTH:
+            self.both[key] = self.both_words
+            self.both_words += words
 
-    def dealt_bytes(self, rows: Rows) -> int:
-        """Exact length of the section's material for these rows."""
+    def dealt_bytes(self, rows: Rows, role: int) -> int:
+        """Exact length of the section's material for these rows and evaluator."""
+        if role == 1:
+            return self.both_words * WORD * rows.count
         return max((stop for _, stop in self.keyed_bounds(rows).values()), default=self.dealt_words * WORD * rows.count)
 
     def keyed_bounds(self, rows: Rows) -> dict[SlotKey, tuple[int, int]]:
-        """Where the keyed slots of the section's material for these rows lie, in bytes: behind the fixed ones, in order."""
+        """Bytes of the second evaluator's material that each keyed slot takes, behind the fixed slots of all rows, in order."""
         bounds, at = {}, self.dealt_words * WORD * rows.count
         for key in self.keyed:
             slot = self.slots[key]
@@ -105,6 +115,6 @@ class Plan:
         return bounds
 
 
-def dealt_bytes(plans: Iterable[Plan], rows: Rows) -> int:
-    """Exact length of what is dealt for these rows, all sections together."""
-    return sum(plan.dealt_bytes(rows) for plan in plans)
+def dealt_bytes(plans: Iterable[Plan], rows: Rows, role: int) -> int:
+    """Exact length of what is dealt to an evaluator for these rows, all sections together."""
+    return sum(plan.dealt_bytes(rows, role) for plan in plans)

@@ -1,6 +1,6 @@
 """The three readers' views of a running program: what a gate may ask for at the dealer, at an evaluator, in the clear.
 
-Dealing     holds both keys, runs over masks, never waits; a gate gives it what the second evaluator must receive.
+Dealing     holds both keys, runs over masks, never waits; a gate gives it what the evaluators must receive.
 Evaluation  holds one key, runs over masked values; asking for an opening's value runs the round of all pending ones.
 Clear       runs over floats and reports what it sees to an observer (calibration, the wrap budget).
 """
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.gates.plan import Kind, Plan, Slot
-from engine.prf import Label, Stream
+from engine.prf import FAST, Label, Stream
 from engine.ring.fixed import Real, Ring
 from engine.ring.lookups import Table
-from engine.ring.process import lasting
+from engine.ring.process import give_back, lasting
 from engine.ring.words import Bytes, pack40, unpack40
 from engine.wire import Extent, Rows, Secret, SlotKey
 
@@ -78,7 +78,8 @@ class Dealing:
         for tape, stream in zip(self._tapes, streams, strict=True):
             fill_tape(tape, stream, section, rows)
         # The padding behind a slot of 5-byte words is sent, too: zeros, not what lay in memory.
-        self._material = np.zeros(plan.dealt_bytes(rows), np.uint8)
+        self._material = np.zeros(plan.dealt_bytes(rows, 2), np.uint8)
+        self._both = np.empty((rows.count, plan.both_words), np.int64)
         fixed = plan.dealt_words * 8 * rows.count
         self._dealt = self._material[:fixed].view(np.int64).reshape(rows.count, plan.dealt_words)
         self._keyed = plan.keyed_bounds(rows)
@@ -99,9 +100,7 @@ class Dealing:
         """What the second evaluator receives for a dealt slot."""
         key = (self.gate, name)
         slot = self.plan.slots[key]
-        if key in self._done:
-            raise RuntimeError(f"slot {key} is dealt twice")
-        self._done.add(key)
+        self._once(key)
         if slot.keyed:
             start, stop = self._keyed[key]
             self._material[start:stop] = _packed(second, slot.width).reshape(-1).view(np.uint8)
@@ -115,15 +114,28 @@ class Dealing:
             for r in range(self.rows.count):
                 view[r, 8 * at : 8 * at + slot.width * flat.shape[1]] = _packed(np.ascontiguousarray(flat[r]), slot.width)
 
+    def both(self, name: str, words: Ring) -> None:
+        """What both evaluators receive."""
+        key = (self.gate, name)
+        flat = words.reshape(self.rows.count, self.plan.slots[key].row_words())
+        self._once(key)
+        for row, at in ((self._dealt, self.plan.dealt[key]), (self._both, self.plan.both[key])):
+            row[:, at : at + flat.shape[1]] = flat
+
+    def _once(self, key: SlotKey) -> None:
+        if key in self._done:
+            raise RuntimeError(f"slot {key} is dealt twice")
+        self._done.add(key)
+
     def share(self, name: str, values: Ring) -> None:
         """Deal an additive share of `values`, which the dealer knows."""
         self.deal(name, values.reshape(-1) - self.first(name).reshape(-1))
 
-    def material(self) -> memoryview:
-        """The section's material for the second evaluator; RuntimeError unless every dealt slot was dealt."""
-        if missing := {key for key, slot in self.plan.slots.items() if slot.kind is Kind.SHARE} - self._done:
+    def material(self) -> tuple[memoryview, memoryview]:
+        """The section's material for each evaluator; RuntimeError unless every dealt slot was dealt."""
+        if missing := {key for key, slot in self.plan.slots.items() if slot.kind is not Kind.KAPPA} - self._done:
             raise RuntimeError(f"slots {sorted(missing)} were not dealt")
-        return self._material.data
+        return self._both.reshape(-1).view(np.uint8).data, self._material.data
 
     def _drawn(self, key: SlotKey, slot: Slot, which: int) -> Ring:
         if not slot.keyed:
@@ -135,7 +147,7 @@ class Dealing:
 def fill_tape(tape: Ring, stream: Stream, section: int, rows: Rows) -> None:
     """Draw the fixed slots of each row, [rows, words]."""
     for r in range(rows.count):
-        stream.fill(tape[r], Label.FIXED, rows.first + r, section, 0)
+        stream.fill(tape[r], Label.FIXED, rows.first + r, section, 0, FAST)
 
 
 def keyed_run(stream: Stream, number: int, slot: Slot, section: int, rows: Rows) -> Ring:
@@ -169,12 +181,18 @@ class Material(Secret):
     def __init__(self, plan: Plan, rows: Rows) -> None:
         self.plan, self.rows = plan, rows
         self.arrays: dict[SlotKey, Ring] = {}
+        self.held: list[Ring] = []  #: what the fixed slots are views of, each [rows, words]
         self._bounds = {key: plan.slots[key].offsets(rows) for key in plan.keyed}
 
     @property
     def nbytes(self) -> int:
         """Memory that the prepared arrays hold."""
         return sum(array.nbytes for array in self.arrays.values())
+
+    def spend(self, rows: int) -> None:
+        """The first `rows` rows will not be asked for again: most of their memory goes back to the kernel."""
+        for array in self.held:
+            give_back(array[:rows])
 
     def part(self, key: SlotKey, start: int, stop: int) -> Ring:
         """A slot's words for rows start … stop - 1, contiguous: [rows, words] or flat."""
@@ -197,7 +215,7 @@ def prepare(
 ) -> Material:
     """An evaluator's work ahead of time: draw its streams, read the dealt material, and make κ - λ·m_W of each matrix.
 
-    `dealt` has been checked against ``plan.dealt_bytes`` (it is empty at the first evaluator); it is kept if it is writable.
+    `dealt` has been checked against ``plan.dealt_bytes``; it is kept if it is writable.
     `negative_product(x, w, out)` does ``out -= x @ w.T``.
     """
     material = Material(plan, rows)
@@ -207,15 +225,16 @@ def prepare(
     data = np.frombuffer(dealt, np.uint8)
     if not data.flags.writeable or data.ctypes.data % 8:
         data = data.copy()  # kernels are compiled for aligned, writable words
-    at_keyed = plan.dealt_words * 8 * rows.count
-    second = data[:at_keyed].view(np.int64).reshape(rows.count, plan.dealt_words) if role == 2 else None
+    a_row, places = (plan.both_words, plan.both) if role == 1 else (plan.dealt_words, plan.dealt)
+    at_keyed = a_row * 8 * rows.count
+    fixed = data[:at_keyed].view(np.int64).reshape(rows.count, a_row)
+    material.held = [tape, fixed]
     for key, slot in plan.slots.items():
-        from_dealer = role == 2 and slot.kind is Kind.SHARE
+        from_dealer = slot.kind is Kind.BOTH or (role == 2 and slot.kind is Kind.SHARE)
         if not slot.keyed:
             words = slot.row_words()
-            if second is not None and from_dealer:
-                at = plan.dealt[key]
-                material.arrays[key] = _read_fixed(second, at, words, slot.width)
+            if from_dealer:
+                material.arrays[key] = _read_fixed(fixed, places[key], words, slot.width)
             else:
                 at = plan.drawn[key][role - 1]
                 material.arrays[key] = tape[:, at : at + words]
@@ -241,9 +260,9 @@ def _read(data: Bytes, words: int, width: int) -> Ring:
     return out
 
 
-def _read_fixed(second: Ring, at: int, words: int, width: int) -> Ring:
+def _read_fixed(dealt: Ring, at: int, words: int, width: int) -> Ring:
     if width == 8:
-        return second[:, at : at + words]
-    rows = second.shape[0]
-    data = np.ascontiguousarray(second.view(np.uint8)[:, 8 * at : 8 * at + width * words])
+        return dealt[:, at : at + words]
+    rows = dealt.shape[0]
+    data = np.ascontiguousarray(dealt.view(np.uint8)[:, 8 * at : 8 * at + width * words])
     return _read(data.reshape(-1), rows * words, width).reshape(rows, words)

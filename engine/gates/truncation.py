@@ -62,7 +62,9 @@ def evaluate(e: Evaluation, z: Opening, bits: int, to: int, name: str, *, share:
         c.reshape(-1), e.rows.offsets(z.extent), bits - to, a.reshape(-1), b.reshape(-1), e.rows.serials,
         alarm_seed(e.section, e.gate), m.reshape(-1),
     )  # fmt: skip
-    return Wire(m, lam if lam is None else lam.reshape(m.shape), z.extent, source=e.key("lam"))
+    if lam is None:
+        return Wire(m, None, z.extent)
+    return Wire(m, lam.reshape(m.shape), z.extent, source=e.key("lam"))
 
 
 def clear(p: Clear, z: Real, bits: int, to: int, name: str, *, share: bool = True) -> Real:
@@ -77,17 +79,19 @@ truncate = Gate("truncate", deal, evaluate, clear)
 
 def deal_local(d: Dealing, x: Mask, bits: int, to: int, name: str) -> Mask:
     """A wire's own mask is an offset like any other; λ1 is fresh (with the old one, λ2' - λ2 would give away x)."""
-    if to >= bits:
-        return Mask(x.full().lam << np.int64(to - bits), x.extent)
-    return deal(d, Rho(x.full().lam, x.extent), bits, to, name)
+    if to < bits:
+        return deal(d, Rho(x.full().lam, x.extent), bits, to, name)
+    lam = x.full().lam << np.int64(to - bits)
+    d.share("lam", lam)
+    return Mask(lam, x.extent)
 
 
 def evaluate_local(e: Evaluation, x: Wire, bits: int, to: int, name: str) -> Wire:
-    """A wire is an opening of itself, m = x + λ; towards more bits it is a product with a public integer, nothing dealt."""
-    if to >= bits:
-        up = np.int64(to - bits)
-        return Wire(x.full().m << up, x.share() << up, x.extent)
-    return evaluate(e, e.ready(x.full().m, x.extent), bits, to, name)
+    """A wire is an opening of itself, m = x + λ; towards more bits it is a product with a public integer, and exact."""
+    if to < bits:
+        return evaluate(e, e.ready(x.full().m, x.extent), bits, to, name)
+    m = x.full().m << np.int64(to - bits)
+    return Wire(m, e.share("lam", x.extent).reshape(m.shape), x.extent, source=e.key("lam"))
 
 
 rescale = Gate("rescale", deal_local, evaluate_local, clear)

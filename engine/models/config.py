@@ -4,13 +4,13 @@ Its canonical JSON is part of the program digest that the three parties compare 
 """
 
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.functions.tables import WideWindow, Window
 
-PROGRAM_VERSION = 2  #: of the gate code: a change in what is dealt or sent changes it
+PROGRAM_VERSION = 5  #: of the gate code: a change in what is dealt or sent changes it
 
 Small = Annotated[int, Field(ge=0, le=62)]
 
@@ -25,22 +25,29 @@ class Scales(Frozen):
     """Fraction bits (protocol, section 11)."""
 
     activation: Small = 12  #: q, k, v, SiLU
-    hidden: Annotated[int, Field(ge=12, le=14)] = 13  #: a norm's output, which the wide matrices read
+    hidden: Annotated[int, Field(ge=12, le=14)] = 13  #: a norm's output, and q, k, v before they are divided by the rms
     query: Annotated[int, Field(ge=8, le=16)] = 16  #: W_q and W_k
     residual: Small = 18
     probability: Small = 20
     mixture: Small = 16
     reciprocal: Small = 17
     norm: Small = 13  #: a norm's input over 2^exponent
-    rsqrt: Small = 15  #: 2^exponent / rms in a layer
+    rsqrt: Annotated[int, Field(ge=12, le=16)] = 15  #: 2^exponent / rms in a layer
     final_rsqrt: Small = 17  #: and in the last norm, whose error scales every logit
     rotary: Small = 14
-    power: Small = 10
+    power: Annotated[int, Field(ge=1, le=20)] = 10
+
+    @model_validator(mode="after")
+    def _narrow_fits(self) -> Self:
+        """A narrow wire's share travels in 40 bits, and the scores' window of 2^6 bins of 4 lies within its own."""
+        if not self.score + 8 <= self.narrow <= 40:
+            raise ValueError(f"q and k are exact modulo 2^{self.narrow}; their scores need {self.score + 8} bits, 40 at most")
+        return self
 
     @property
     def narrow(self) -> int:
         """Q, k and scores are exact modulo 2^narrow: one logical shift takes the bits above the activations' away."""
-        return 64 - (self.hidden - self.activation) - self.query - self.rotary
+        return 64 - (self.hidden + self.rsqrt - self.activation) - self.rotary
 
     @property
     def score(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.functions.tables import WideWindow, fit, powers_of_two, rotate_ready, silu
+from engine.functions.tables import fit, fit_wide, powers_of_two, rotate_ready, silu
 from engine.models.config import ModelSpec, Norm
 from engine.models.llama import score_windows
 from engine.ring.fixed import Real, Ring
@@ -32,25 +32,6 @@ def functions(spec: ModelSpec) -> dict[str, Function]:
     return out
 
 
-def _wide(f: Function, window: WideWindow, scale: int, out_bits: int) -> tuple[Ring, Ring]:
-    """(fine, coarse) tables of f, constant below the cell before that of ``window.low``: a cell's polynomial is fitted
-    over the cell before it too, and a kink there would be felt above `low`. The coarse one is 0 below the switch, and
-    its last column says "below the switch".
-    """
-    cell = 2.0 ** (window.fine.lo - scale)
-    floor = max(np.floor(window.low / cell) - 1, 0.5) * cell
-
-    def floored(x: Real) -> Real:
-        return f(np.maximum(x, floor))
-
-    fine = fit(floored, window.fine, scale, window.degree, out_bits)
-    coarse = fit(floored, window.coarse, scale, window.degree, out_bits)
-    coarse[:, : window.switch] = 0
-    below = np.zeros((1, window.coarse.cells), np.int64)
-    below[0, : window.switch] = 1
-    return rotate_ready(fine), rotate_ready(np.concatenate([coarse, below]))
-
-
 def tables(spec: ModelSpec) -> dict[str, Ring]:
     """Every look-up table as the evaluators read it; made once, when the model is shared, and stored in its packs
     (two machines' libraries may round a table's last bit differently, and shares of different tables are noise).
@@ -60,9 +41,8 @@ def tables(spec: ModelSpec) -> dict[str, Ring]:
     for name, norm in _norms(spec).items():
         scaled = _scaled_rsqrt(spec, norm)
         bits = b.final_rsqrt if name == "final_norm" else b.rsqrt
-        out[f"{name}.fine"], out[f"{name}.coarse"] = _wide(scaled, norm.window, 2 * b.norm, bits)
-    wide = _wide(lambda x: 1.0 / x, spec.reciprocal, b.probability, b.reciprocal)
-    out["reciprocal.fine"], out["reciprocal.coarse"] = wide
+        out[name] = fit_wide(scaled, norm.window, 2 * b.norm, bits).reshape(-1)
+    out["reciprocal"] = fit_wide(lambda x: 1.0 / x, spec.reciprocal, b.probability, b.reciprocal).reshape(-1)
     for i, layer in enumerate(spec.layer):
         table = fit(
             silu, layer.silu.window, b.hidden + spec.weight_bits[f"{i}.gate"], layer.silu.degree, b.activation + layer.ffn_extra

@@ -1,7 +1,7 @@
 """The LLaMA decoder as one program over gates; the dealer, the evaluators and the reader in the clear all run it.
 
 Gates are issued so that those which do not depend on each other are pending together: they share a round. A layer takes
-24 rounds, the embedding 2, the last norm and the answer 5, whatever the context and the number of rows.
+20 rounds, the embedding 2, the last norm and the answer 4, whatever the context and the number of rows.
 """
 
 from functools import cache
@@ -33,32 +33,58 @@ def embed(p: Any, spec: ModelSpec, tokens: Any) -> Any:  # noqa: ANN401  the rea
     return embedding(p, tokens, spec.vocab, spec.d_model)
 
 
+def scaled(p: Any, spec: ModelSpec, x: Any, own: Norm) -> tuple[Any, Any]:  # noqa: ANN401
+    """(t, Σ t²) for t = x / 2^E at `norm` bits, the sum to be opened with what else is pending. 1 round."""
+    t = rescale(p, x, spec.scales.residual, spec.scales.norm - own.exponent, "norm")
+    return t, sum_of_squares(p, t)
+
+
+def inverse_root(p: Any, spec: ModelSpec, squares: Any, own: Norm, table: str, bits: int) -> Any:  # noqa: ANN401
+    """2^E / rms(x), one a row, at `bits`. 1 round."""
+    r = lookup_wide(p, squares, table, own.window, bits, spec.scales.power)
+    return truncate(p, r, bits + spec.scales.power, bits, "rsqrt")
+
+
 def norm(p: Any, spec: ModelSpec, x: Any, own: Norm, table: str, bits: int) -> Any:  # noqa: ANN401
-    """x / rms(x), at `hidden` bits; the gain is folded into the matrices that read it. 4 rounds."""
+    """x / rms(x), at `hidden` bits; the gain is folded into the matrices that read it. 3 rounds."""
     b = spec.scales
-    t = rescale(p, x, b.residual, b.norm - own.exponent, "norm")
-    squares = sum_of_squares(p, t)  # of x / 2^E, at twice the norm's scale
-    r = lookup_wide(p, squares, table, own.window, bits, b.power)
-    r = truncate(p, r, bits + b.power, bits, "rsqrt")
+    t, squares = scaled(p, spec, x, own)
+    r = inverse_root(p, spec, squares, own, table, bits)
     return truncate(p, multiply(p, t, r), b.norm + bits, b.hidden, "norm")
 
 
-def attention(p: Any, spec: ModelSpec, layer: int, h: Any, angle: Rotary) -> Any:  # noqa: ANN401
-    """Heads of attention, [rows, heads * head_dim], `value_extra` bits above the activations. 1 + 1 + 8 rounds."""
+def queries_keys_values(p: Any, spec: ModelSpec, layer: int, x: Any, angle: Rotary) -> tuple[Any, Any, Any]:  # noqa: ANN401
+    """q, k and v of the normalised residual, as (t W)·r: W needs not wait for r = 2^E / rms. 3 rounds."""
+    b, own = spec.scales, spec.layer[layer]
+    exponent, bits = own.attention_norm.exponent, spec.weight_bits[f"{layer}.v"]
+    turned, small = (spec.heads + spec.kv_heads) * spec.head_dim, spec.kv_heads * spec.head_dim
+    t, squares = scaled(p, spec, x, own.attention_norm)
+    tw = matmul(p, t, f"{layer}.qkv", turned + small)
+    r = inverse_root(p, spec, squares, own.attention_norm, f"{layer}.attention_norm", b.rsqrt)
+    # The plain values here are x W, 2^E times what is computed with.
+    unit, fine = b.hidden - exponent, b.hidden - exponent + own.value_extra
+    qk = truncate(p, part_of(tw, 0, turned), b.norm - exponent + b.query, unit, "qk")
+    v = truncate(p, part_of(tw, turned, turned + small), b.norm - exponent + bits, fine, "raw_v")
+    qk, v = multiply(p, qk, r), multiply(p, v, r)
+    wide = spec.heads * spec.head_dim
+    q = rotate(p, part_of(qk, 0, wide), angle, b.narrow)
+    k = rotate(p, part_of(qk, wide, turned), angle, b.narrow)
+    whole = b.activation + own.value_extra
+    return q, k, truncate(p, v, b.hidden + own.value_extra + b.rsqrt, whole, "v")
+
+
+def attention(p: Any, spec: ModelSpec, layer: int, x: Any, angle: Rotary) -> Any:  # noqa: ANN401
+    """Heads of attention, [rows, heads * head_dim], `value_extra` bits above the activations. 3 + 1 + 7 rounds."""
     b, own = spec.scales, spec.layer[layer]
     fine = b.activation + own.value_extra
-    wide, small = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    qkv = matmul(p, h, f"{layer}.qkv", wide + 2 * small)
-    q = rotate(p, part_of(qkv, 0, wide), angle, b.narrow)
-    k = rotate(p, part_of(qkv, wide, wide + small), angle, b.narrow)
-    v = truncate(p, part_of(qkv, wide + small, wide + 2 * small), b.hidden + spec.weight_bits[f"{layer}.v"], fine, "v")
+    q, k, v = queries_keys_values(p, spec, layer, x, angle)
     remember(p, layer, k, v)
     s = scores(p, layer, q, spec.heads)  # log2 units, modulo 2^narrow
     bins, cells = score_windows(spec)
     top = maximum(p, s, spec.heads, bins, own.level, spec.levels)
     weights = exponential(p, below(p, s, top, spec.heads), cells, b.probability)
     total = sum_over_keys(p, weights, spec.heads)
-    mixed = mixture(p, layer, weights, spec.heads)  # not yet normalised: shares the reciprocal's first round
+    mixed = mixture(p, layer, weights, spec.heads)  # not yet normalised: shares the reciprocal's round
     r = lookup_wide(p, total, "reciprocal", spec.reciprocal, b.reciprocal, b.power)
     r = truncate(p, r, b.reciprocal + b.power, b.reciprocal, "reciprocal")
     whole = b.mixture + own.value_extra
@@ -79,18 +105,17 @@ def mlp(p: Any, spec: ModelSpec, layer: int, h: Any) -> Any:  # noqa: ANN401
 
 
 def decoder_layer(p: Any, spec: ModelSpec, layer: int, x: Any, angle: Rotary) -> Any:  # noqa: ANN401
-    """One layer: residual in, residual out. 24 rounds."""
-    b, own = spec.scales, spec.layer[layer]
-    h = norm(p, spec, x, own.attention_norm, f"{layer}.attention_norm", b.rsqrt)
-    o = matmul(p, attention(p, spec, layer, h, angle), f"{layer}.o", spec.d_model)
-    x = x + truncate(p, o, b.activation + own.value_extra + spec.weight_bits[f"{layer}.o"], b.residual, "o")
+    """One layer: residual in, residual out. 20 rounds."""
+    b, own, bits = spec.scales, spec.layer[layer], spec.weight_bits
+    o = matmul(p, attention(p, spec, layer, x, angle), f"{layer}.o", spec.d_model)
+    x = x + truncate(p, o, b.activation + own.value_extra + bits[f"{layer}.o"], b.residual, "o", share=False)
     h = norm(p, spec, x, own.mlp_norm, f"{layer}.mlp_norm", b.rsqrt)
     down = matmul(p, mlp(p, spec, layer, h), f"{layer}.down", spec.d_model)
-    return x + truncate(p, down, b.activation + own.ffn_extra + spec.weight_bits[f"{layer}.down"], b.residual, "down")
+    return x + truncate(p, down, b.activation + own.ffn_extra + bits[f"{layer}.down"], b.residual, "down", share=False)
 
 
 def logits(p: Any, spec: ModelSpec, x: Any) -> Any:  # noqa: ANN401
-    """The last norm and the answer. 5 rounds."""
+    """The last norm and the answer. 4 rounds."""
     return answer(p, norm(p, spec, x, spec.final_norm, "final_norm", spec.scales.final_rsqrt), spec.vocab)
 
 

@@ -23,11 +23,13 @@ class _Columns(dict[str, Table]):
     """Stands for the tables: a plan depends on their numbers of columns only. Long and short ones: both are compiled."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__({name: np.empty((shape[0], 128), np.int32) for name, shape in table_shapes(spec).items()})
+        shapes = table_shapes(spec)
+        super().__init__({name: np.empty((shape[0], 128), np.int32) for name, shape in shapes.items() if len(shape) == 2})
+        self.update({name: np.empty(shape, np.int64) for name, shape in shapes.items() if len(shape) == 1})
 
 
 def table_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    """Each look-up table's shape: [columns, words a column], ready to rotate; of the powers of two, [entries]."""
+    """Each look-up table's shape: [columns, words a column], ready to rotate; of wide windows and powers of two, [entries]."""
     exponentials = score_windows(spec)[1]
     shapes: dict[str, tuple[int, ...]] = {"exp": (1, 2 * exponentials.cells), "pow.coarse": (POWERS,), "pow.fine": (POWERS,)}
     wide = {"final_norm": spec.final_norm.window, "reciprocal": spec.reciprocal}
@@ -36,8 +38,7 @@ def table_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
         wide[f"{i}.mlp_norm"] = layer.mlp_norm.window
         shapes[f"{i}.silu"] = (layer.silu.degree + 1, 2 * layer.silu.window.cells)
     for name, window in wide.items():
-        shapes[f"{name}.fine"] = (window.degree + 1, 2 * window.fine.cells)
-        shapes[f"{name}.coarse"] = (window.degree + 2, 2 * window.coarse.cells)
+        shapes[name] = ((window.degree + 1) * window.tree.starts[-1],)
     return shapes
 
 
@@ -47,7 +48,6 @@ class _Empty:
     def __init__(self, spec: ModelSpec) -> None:
         tables = _Columns(spec)
         tables["exp"] = np.empty((1, 128), np.int64)
-        tables["pow.coarse"] = tables["pow.fine"] = np.empty(POWERS, np.int64)
         self._low40 = spec.low40
         self.tables: Mapping[str, Table] = tables
         none = np.empty((spec.kv_heads, 0, spec.head_dim), np.int64)

@@ -105,17 +105,17 @@ class Dealer:
         with self._changed:
             return sum(b.rows.count - b.used for b in self._queue if b.online is not None)
 
-    def row_bytes(self, position: int) -> int:
-        """Bytes that are dealt to the second evaluator for a row at `position`."""
-        return dealt_bytes(self.plans, Rows(0, position, 1))
+    def row_bytes(self, position: int, role: int) -> int:
+        """Bytes that are dealt to an evaluator for a row at `position`."""
+        return dealt_bytes(self.plans, Rows(0, position, 1), role)
 
     def wait_rows(self, count: int, timeout: float) -> bool:
         """Wait until `count` rows are queued; False when the time is over first."""
         with self._changed:
             return self._changed.wait_for(lambda: self.queued_rows >= count, timeout)
 
-    def deal(self, count: int) -> Iterator[tuple[int, memoryview]]:
-        """Deal the next `count` rows: yields (section, material for the second evaluator), section by section.
+    def deal(self, count: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
+        """Deal the next `count` rows: yields (section, material for each evaluator), section by section.
 
         Raises:
             Abandoned: a rewind happened meanwhile.
@@ -132,7 +132,7 @@ class Dealer:
             self._queue.append(block)
         return self._dealt(block, rows, generation)
 
-    def _dealt(self, block: _Block, rows: Rows, generation: int) -> Iterator[tuple[int, memoryview]]:
+    def _dealt(self, block: _Block, rows: Rows, generation: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
         spec = self.spec
         angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
         x = None

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 
 import numpy as np
 
@@ -28,10 +29,22 @@ from engine.prf.streams import Record
 from engine.ring.fixed import Ring
 from engine.ring.linear import subtract_product
 from engine.ring.lookups import Table
+from engine.ring.process import sparse, trim
 from engine.wire import Rows, Secret, Wire
 
 PASS_ROWS = 64
-CUSHION = 16  #: rows that are kept prepared while a step runs; the rest of the queue is filled between steps
+CUSHION = 16
+
+
+def cushion(step_rows: int) -> float:
+    """Rows that are kept ready while a step of that many runs; with more, work ahead of time gives way. Without a step (0 rows)
+    it never does: the rest of the queue is filled between steps.
+
+    One is enough while a prompt's pass runs: it is waited for, and the tokens behind it are further away than a block.
+    """
+    if not step_rows:
+        return inf
+    return CUSHION if step_rows <= CUSHION else 1
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -82,15 +95,16 @@ class Evaluator:
         self._changed = threading.Condition()
         self._blocks: list[_Block] = []
         self._last_row = 0
-        self._closed = self._stepping = self._waiting = False
+        self._closed = self._waiting = False
+        self._step_rows = 0  # of the running step; 0: none runs
 
     def _prefix(self, pack: NodePack, prefix: int, context: int) -> None:
         """Caches with room for the context; the public prefix's keys and values come from the pack."""
         spec = self.spec
-        shape = (spec.kv_heads, context, spec.head_dim)
+        room = sparse(spec.layers, 2, 2, spec.kv_heads, context, spec.head_dim)
         for layer in range(spec.layers):
             for which, caches in ((0, self._state.keys), (1, self._state.values)):
-                cache = Cache(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+                cache = Cache(*room[layer, which])
                 masked, online = pack.prefix(layer, which)
                 cache.masked[:, :prefix] = masked[:, :prefix]
                 cache.online[:, :prefix] = online[:, :prefix]
@@ -117,11 +131,11 @@ class Evaluator:
             self._blocks.append(_Block(Rows(first_row, first_position, count), [None] * self.sections))
 
     def section_bytes(self, first_row: int, section: int) -> int:
-        """Exact length of a section's material; 0 at the first evaluator."""
+        """Exact length of a section's material."""
         block = self._find(first_row)
         if block is None:
             raise ValueError("no such block was announced")
-        return self.plans[section].dealt_bytes(block.rows) if self.role == 2 else 0
+        return self.plans[section].dealt_bytes(block.rows, self.role)
 
     def prepare(self, first_row: int, section: int, material: bytes | memoryview) -> None:
         """Prepare one section of a block, in order; a block that was discarded meanwhile is passed over.
@@ -155,12 +169,12 @@ class Evaluator:
             return self._waiting
 
     def give_way(self) -> None:
-        """Wait while a step computes, unless it waits for material itself or fewer than `CUSHION` rows are ready.
+        """Wait while a step computes, unless it waits for material itself or fewer than its `cushion` of rows are ready.
 
         Work ahead of time would take the processor from the person who waits for a word. To be called before ``prepare``.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._stepping or self._waiting or self._ready_rows() < CUSHION)
+            self._changed.wait_for(lambda: self._closed or self._waiting or self._ready_rows() < cushion(self._step_rows))
 
     def _ready_rows(self) -> int:
         return sum(block.rows.count - block.used for block in self._blocks if None not in block.sections)
@@ -172,22 +186,24 @@ class Evaluator:
     def step(self, step: StepRequest, exchange: Exchange, progress: Callable[[int, int], None]) -> StepAnswer:
         """Compute the step's rows, passes of up to 64 rows; ``progress(rows done, section)`` before each section.
 
-        Rounds: 2 + 24 a layer a pass, and 5 once for the answered rows' pass.
+        Rounds: 2 + 20 a layer a pass, and 4 once for the answered rows' pass.
 
         Raises:
             ValueError: the rows are not the next unused ones, or the position is not the context's length.
             SessionStopped: ``discard`` or ``close`` was called meanwhile.
         """
         passes = self._take(step, len(step.deltas))
-        self._set_stepping(True)
+        self._set_step_rows(len(step.deltas))
         try:
             return self._run(step, passes, exchange, progress)
         finally:
-            self._set_stepping(False)
+            self._set_step_rows(0)
+            if len(step.deltas) > CUSHION:
+                trim()
 
-    def _set_stepping(self, value: bool) -> None:
+    def _set_step_rows(self, value: int) -> None:
         with self._changed:
-            self._stepping = value
+            self._step_rows = value
             self._changed.notify_all()
 
     def _run(
@@ -248,12 +264,7 @@ class Evaluator:
             return None
         progress(spec.layers + 1)
         e.enter(spec.layers + 1, self._material(block, spec.layers + 1), stop - answered, stop)
-        x = Wire(
-            np.ascontiguousarray(x.m[-answered:]),
-            np.ascontiguousarray(x.share()[-answered:]),
-            x.extent,
-        )
-        result: tuple[bytes, int] = llama.logits(e, spec, x)
+        result: tuple[bytes, int] = llama.logits(e, spec, x.tail(answered))
         return result
 
     def _take(self, step: StepRequest, count: int) -> list[tuple[_Block, int, int]]:
@@ -294,6 +305,9 @@ class Evaluator:
     def _free(self) -> None:
         with self._changed:
             self._blocks = [block for block in self._blocks if block.used < block.rows.count]
+            for material in self._blocks[0].sections if self._blocks and self._blocks[0].used else ():
+                if material is not None:
+                    material.spend(self._blocks[0].used)
 
     def discard(self) -> None:
         """Discard every queued row, the running step's too: it ends where it next asks for material."""

@@ -6,26 +6,34 @@ from typing import NoReturn
 import numpy as np
 
 from engine.models.config import ModelSpec
-from engine.prf import Label, Stream
+from engine.prf import FAST, Label, Stream
 from engine.ring.fixed import Ring
 from engine.ring.linear import add_into, multiply_into
+from engine.ring.process import sparse
 
-TILE_WORDS = 1 << 16  #: of a matrix's mask at a time: two streams of it stay in a core's cache
+TILE_WORDS = 1 << 16
+"""Of a matrix's mask at a time: two streams of it stay in a core's cache. Each tile's mask has an address of its own in its
+model seed's stream, so this number is part of what a pack is.
+"""
+
+
+def _tile_rows(inner: int) -> int:
+    return max(4, TILE_WORDS // inner // 4 * 4)
 
 
 def tiles(outer: int, inner: int) -> Iterator[tuple[int, int]]:
     """(first row, one behind the last) of the tiles of a matrix [outer, inner]; each begins at an even word."""
-    step = max(4, TILE_WORDS // inner // 4 * 4)
+    step = _tile_rows(inner)
     return ((start, min(start + step, outer)) for start in range(0, outer, step))
 
 
 class SeedStream:
-    """The masks that one model seed gives."""
+    """The masks that one model seed gives: of a tensor's tile t, those at row t of the tensor's section, from `FAST` on."""
 
     def __init__(self, seed: bytes, spec: ModelSpec) -> None:
         self._seed, self._spec = seed, spec
         self._stream = Stream(seed)
-        self._index = {name: i for i, name in enumerate(spec.tensors())}
+        self._tensors = {name: (i, _tile_rows(inner) * inner) for i, (name, (_, inner)) in enumerate(spec.tensors().items())}
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a model's seed is secret and is never pickled")
@@ -35,8 +43,14 @@ class SeedStream:
         return SeedStream(self._seed, self._spec)
 
     def fill(self, weight: str, out: Ring, start: int = 0) -> None:
-        """The mask words of a tensor (row-major) from word `start` (even) on."""
-        self._stream.fill(out, Label.WEIGHT, 0, self._index[weight], 0, 8 * start)
+        """The mask words of a tensor (row-major) from word `start` (even) on; fastest tile by tile."""
+        section, words = self._tensors[weight]
+        flat, at = out.reshape(-1), 0
+        while at < flat.size:
+            tile, inside = divmod(start + at, words)
+            part = flat[at : at + words - inside]
+            self._stream.fill(part, Label.WEIGHT, tile, section, 0, FAST + 8 * inside)
+            at += part.size
 
     def prefix(self, layer: int, which: int, shape: tuple[int, ...]) -> Ring:
         """The mask of the public prefix's keys (which = 0) or values (1), [kv_heads, tokens, head_dim]."""
@@ -50,9 +64,8 @@ class ModelMasks:
         self.spec = spec
         self._one, self._two = SeedStream(seeds[0], spec), SeedStream(seeds[1], spec)
         self._tiles = np.empty((2, 0), np.int64)  #: kept: fresh memory for each tile costs as much as filling it
-        shape = (spec.kv_heads, context, spec.head_dim)
-        self.keys = [np.zeros(shape, np.int64) for _ in range(spec.layers)]
-        self.values = [np.zeros(shape, np.int64) for _ in range(spec.layers)]
+        room = sparse(2, spec.layers, spec.kv_heads, context, spec.head_dim)
+        self.keys, self.values = list(room[0]), list(room[1])
         whole = (spec.kv_heads, len(spec.prefix), spec.head_dim)
         for layer in range(spec.layers):
             for which, cache in ((0, self.keys[layer]), (1, self.values[layer])):

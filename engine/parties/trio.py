@@ -42,8 +42,8 @@ class Trio:
         for e in self.evaluators:
             e.announce(first, count, position)
         for section, material in self.dealer.deal(count):
-            self.evaluators[0].prepare(first, section, b"")
-            self.evaluators[1].prepare(first, section, material)
+            for e, part in zip(self.evaluators, material, strict=True):
+                e.prepare(first, section, part)
 
     def step(self, tokens: Sequence[int], answers: int = 1) -> Real:
         """Logits of the last `answers` tokens, [answers, vocab]; a step in which a word wrapped is redone."""

@@ -15,11 +15,14 @@ from engine.functions.tables import WideWindow, Window
 from engine.models.config import LayerSpec, ModelSpec, Norm, Silu
 from engine.parties.plain import Plain
 from engine.ring.fixed import Real
+from engine.ring.points import STEP
 
 WRAP_LIMIT = 2.0**-12  #: a token; above it the sharing tool refuses
 LOW_MARGIN = 0.7
 REACH_MARGIN = 4.0
 SILU_BITS = 8
+LOWEST_CELLS = 8
+SMALLEST_TOP = 5
 #: (log2 of the cell's width, degree)
 SILU_CELLS = ((-2, 3), (-1, 3), (0, 4))
 
@@ -49,7 +52,7 @@ class Seen:
 
 def provisional(spec: dict[str, object], layers: int) -> ModelSpec:
     """A spec of that shape whose windows do not matter: the reader in the clear uses exact functions."""
-    window = WideWindow(fine=Window(lo=20, n=10, lowest=0), coarse=Window(lo=27, n=10, lowest=0), low=1.0)
+    window = WideWindow(lo=20, top=5, stages=4, low=1.0)
     norm = Norm(exponent=0, window=window)
     layer = LayerSpec(
         attention_norm=norm,
@@ -89,19 +92,14 @@ def observe(
     return seen, tokens
 
 
-def wide_window(low: float, high: float, scale: int, lowest_cells: int = 4) -> WideWindow:
-    """Two windows whose cells are fine enough at `low` (4 to 8 fine cells) and which reach `high`."""
-    lo = floor(log2(low * 2.0**scale / lowest_cells))
+def wide_window(low: float, high: float, scale: int) -> WideWindow:
+    """A window whose cells are fine enough at `low` (8 to 16 of the finest below it) and which reaches `high`."""
+    lo = floor(log2(low * 2.0**scale / LOWEST_CELLS))
     if lo < 1:
         raise ValueError("the smallest value of a window is below its scale's resolution")
-    total = max(ceil(log2(high * 2.0**scale)) - lo + 3, 12)
-    fine = (total + 1) // 2
-    coarse = total - fine
-    return WideWindow(
-        fine=Window(lo=lo, n=fine, lowest=0),
-        coarse=Window(lo=lo + fine - 3, n=coarse, lowest=0),
-        low=low,
-    )
+    reach = ceil(log2(high * 2.0**scale / (1 - 2.0**-SMALLEST_TOP)))  # the last cell is lost
+    stages, more = divmod(max(reach - lo, SMALLEST_TOP) - SMALLEST_TOP, STEP)
+    return WideWindow(lo=lo, top=SMALLEST_TOP + more, stages=stages, low=low)
 
 
 def _norm(spec: ModelSpec, seen: Seen, section: int, name: str) -> Norm:
@@ -135,8 +133,26 @@ def _extra(seen: Seen, section: int, name: str, rms: float) -> int:
     return int(np.clip(floor(log2(rms) - log2(np.sqrt(total / max(count, 1)) + 2.0**-20)), 0, 6))
 
 
-def calibrated(spec: ModelSpec, seen: Seen, tokens: int) -> ModelSpec:
-    """The spec with measured windows and wrap budget (expected wraps a token)."""
+def measured(
+    spec: ModelSpec,
+    weights: Callable[[str], Real],
+    texts: Sequence[Sequence[int]],
+    progress: Callable[[int], None],
+) -> ModelSpec:
+    """A provisional spec with the windows, exponents and extra bits that the texts ask for, and its wrap budget a token.
+
+    The budget is that of every third text, seen a second time: exponents and extra bits are part of the products' scales.
+
+    Raises:
+        ValueError, OverflowError: no windows fit what is computed on the texts.
+    """
+    found = calibrated(spec, observe(spec, weights, texts, progress)[0])
+    seen, tokens = observe(found, weights, texts[::3], lambda done: None)
+    return found.model_copy(update={"wrap_budget": seen.wraps / max(tokens, 1)})
+
+
+def calibrated(spec: ModelSpec, seen: Seen) -> ModelSpec:
+    """The spec with the windows, exponents and extra bits that `seen` asks for; without a wrap budget (`measured`)."""
     b = spec.scales
     layers = []
     for section in range(1, spec.layers + 1):
@@ -161,7 +177,6 @@ def calibrated(spec: ModelSpec, seen: Seen, tokens: int) -> ModelSpec:
             "layer": tuple(layers),
             "final_norm": final,
             "reciprocal": reciprocal,
-            "wrap_budget": seen.wraps / max(tokens, 1),
         }
     )
 

@@ -74,9 +74,8 @@ def window_use(spec: ModelSpec, seen: Seen) -> dict[tuple[int, str], float]:
 
 
 def _wide_use(window: WideWindow, low: float, high: float, scale: int) -> float:
-    """Use of the coarse window's reach; above 1 if a value is below what the tables follow."""
-    reach = window.coarse.cells * 2.0 ** (window.coarse.lo - scale)
-    return max(high / reach, 0.0 if low >= window.low else window.low / max(low, 1e-300))
+    """Use of the window's reach; above 1 if a value is below what the tables follow."""
+    return max(high * 2.0**scale / window.end, 0.0 if low >= window.low else window.low / max(low, 1e-300))
 
 
 def require_one_sharing(shared: Path, client: ClientModel, packs: Sequence[NodePack]) -> None:

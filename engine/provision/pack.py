@@ -32,7 +32,7 @@ from engine.provision.masking import SEED_BYTES
 from engine.ring.fixed import Ring
 from engine.wire import Secret
 
-FORMAT = 1
+FORMAT = 2  #: of these files, and of how a model's masks follow from its seeds: an older pack cannot be used
 MAX_JSON = 1 << 24
 ALIKE = ("spec.json", "tables.safetensors", "masked.bin")  #: what both nodes hold alike
 NEEDED = {"node": {*ALIKE, "seed"}, "client": {"spec.json", "seeds", "tokenizer.json"}}  #: each kind's files
@@ -55,7 +55,7 @@ class Manifest(BaseModel):
     """What a pack consists of."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    format: int = Field(ge=1, le=FORMAT)
+    format: int = Field(ge=FORMAT, le=FORMAT)
     kind: str = Field(pattern="^(node|client)$")
     role: int = Field(ge=0, le=2)  #: 0 for the client's file
     model: Digest  #: of what both nodes hold alike
@@ -132,7 +132,7 @@ def _manifest(directory: Path, kind: str) -> tuple[Manifest, str]:
     except OSError as error:
         raise ModelError(f"there is no {kind} pack here ({error.strerror})", directory) from error
     except ValidationError as error:
-        raise ModelError("the manifest cannot be read (made by another version of Trine?)", path) from error
+        raise ModelError("the manifest cannot be read (another version's? Share the model again)", path) from error
     if manifest.kind != kind:
         raise ModelError(f"this is a {manifest.kind} pack, a {kind} pack is needed", directory)
     lacking = sorted(NEEDED[kind] - manifest.files.keys())

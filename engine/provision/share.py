@@ -107,12 +107,11 @@ def calibrated_spec(checkpoint: Checkpoint, weights: WeightSource, options: Opti
     """Measure the model on the texts."""
     provisional = _provisional(checkpoint, weights, options, context)
     total = sum(len(text) for text in options.texts)
-    with np.errstate(all="ignore"):  # what overflows fits no window
-        seen, tokens = calibrate.observe(
-            provisional, weights, options.texts, lambda done: report("measuring the model on text", done, total)
-        )
     try:
-        spec = calibrate.calibrated(provisional, seen, tokens)
+        with np.errstate(all="ignore"):  # what overflows fits no window
+            spec = calibrate.measured(
+                provisional, weights, options.texts, lambda done: report("measuring the model on text", done, total)
+            )
     except (ValueError, OverflowError) as error:
         what = _complaint(error) if isinstance(error, ValidationError) else str(error)
         raise ModelError(f"no look-up windows fit what this model computes on text: {what}", checkpoint.path) from error

@@ -53,3 +53,9 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` on first call: ``nogil``, cached on disk, unchecked indices."""
     compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
     return compiled
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """A part of kernels that is put into each of them where it is called, so that LLVM sees what its arguments are there."""
+    compiled: Callable[P, R] = numba.njit(inline="always")(function)
+    return compiled

@@ -18,27 +18,12 @@ def multiply_into(x: Ring, w: Ring, out: Ring) -> None:
     """``out += x @ w.T`` for x [rows, in], w [out, in], out [rows, out]; all C-contiguous."""
     rows, inner = x.shape
     outer = w.shape[0]
-    if rows == 1:
-        o = 0
-        while o + 4 <= outer:
-            a0 = a1 = a2 = a3 = np.int64(0)
+    if rows == 1:  # memory is all that counts: one stream, as it lies there
+        for p in range(outer):
+            total = np.int64(0)
             for i in range(inner):
-                v = x[0, i]
-                a0 += v * w[o, i]
-                a1 += v * w[o + 1, i]
-                a2 += v * w[o + 2, i]
-                a3 += v * w[o + 3, i]
-            out[0, o] += a0
-            out[0, o + 1] += a1
-            out[0, o + 2] += a2
-            out[0, o + 3] += a3
-            o += 4
-        while o < outer:
-            a0 = np.int64(0)
-            for i in range(inner):
-                a0 += x[0, i] * w[o, i]
-            out[0, o] += a0
-            o += 1
+                total += x[0, i] * w[p, i]
+            out[0, p] += total
         return
     o = 0
     while o + 4 <= outer:
@@ -116,9 +101,26 @@ class Low40(NamedTuple):
 
 @kernel
 def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
-    """``out += x @ w.T`` modulo 2^40 (above, out means nothing) for w as `Low40` has it; shapes as `multiply_into`."""
+    """``out += x @ w.T`` modulo 2^40 (above, out means nothing) for w as `Low40` has it; shapes as `multiply_into`.
+
+    Of one row: ``x_low32·low + 2^32·(x_byte4·low + x_byte0·high)``, the second sum modulo 2^8.
+    """
     outer, inner = low.shape
     rows = x.shape[0]
+    if rows == 1:
+        x_low, x_byte0, x_byte4 = np.empty(inner, np.uint32), np.empty(inner, np.uint16), np.empty(inner, np.uint16)
+        for i in range(inner):
+            x_low[i] = np.uint32(x[0, i] & np.int64(0xFFFFFFFF))
+            x_byte0[i], x_byte4[i] = np.uint16(x[0, i] & np.int64(255)), np.uint16((x[0, i] >> np.int64(32)) & np.int64(255))
+        for o in range(outer):
+            total, above = np.uint64(0), np.uint16(0)
+            for i in range(inner):
+                total += np.uint64(x_low[i]) * np.uint64(low[o, i])
+            for i in range(inner):
+                byte = np.uint16(low[o, i] & np.uint32(255))
+                above += np.uint16(x_byte4[i] * byte + x_byte0[i] * np.uint16(high[o, i]))
+            out[0, o] += np.int64(total) + (np.int64(above) << np.int64(32))
+        return
     step = 8  # rows of w at a time, put together where they stay in the nearest cache
     words = np.empty((step, inner), np.int64)
     for o in range(0, outer, step):

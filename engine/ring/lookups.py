@@ -80,9 +80,9 @@ def fixed_powers(x: Ring, lo: int, degree: int, q: int, out: Ring) -> None:
 
 
 @kernel
-def combine(c: Ring, values: Ring, lo: int, q: int, binomial: Ring, fold: Ring, at: int, kappa: Ring, out: Ring) -> None:
+def combine(c: Ring, values: Ring, lo: int, q: int, binomial: Ring, fold: Ring, kappa: Ring, out: Ring) -> None:
     """A look-up's shares w_e, masked to be opened (section 4): for e < fold.size, with the `fixed_powers` of c[i] at q bits,
-    ``out[i, at + e] = kappa[i, at + e] + sum_{k >= e} binomial[k, e] * values[i, k] * powers[k - e] + fold[e] * values[i, n]``
+    ``out[i, e] = kappa[i, e] + sum_{k >= e} binomial[k, e] * values[i, k] * powers[k - e] + fold[e] * values[i, n]``
     (n: the last column of the signed binomials).
     """
     columns = binomial.shape[0]
@@ -90,10 +90,10 @@ def combine(c: Ring, values: Ring, lo: int, q: int, binomial: Ring, fold: Ring, 
     for i in range(c.size):
         fixed_powers(c[i : i + 1], lo, columns - 1, q, powers)
         for e in range(fold.size):
-            total = kappa[i, at + e] + fold[e] * values[i, columns - 1]
+            total = kappa[i, e] + fold[e] * values[i, columns - 1]
             for k in range(e, columns):
                 total += binomial[k, e] * values[i, k] * powers[0, k - e]
-            out[i, at + e] = total
+            out[i, e] = total
 
 
 @kernel
@@ -113,18 +113,4 @@ def weighted_sum(shares: Ring, values: Ring, kappa: Ring, out: Ring) -> None:
         total = kappa[i]
         for e in range(columns):
             total += shares[i, e] * values[i, e]
-        out[i] = total
-
-
-@kernel
-def wide_sum(m: Ring, below: Ring, coarse: Ring, fine: Ring, fine_below: Ring, fine_w: Ring, kappa: Ring, out: Ring) -> None:
-    """Two windows' values put together (known-to-D x masked, and x masked: `engine.gates.wide`):
-    ``out[i] = kappa[i] + sum_e m[i, e] * (below[i] * fine[i, e] - fine_below[i, e]) + sum_e m[i, n + e] * coarse[i, e]
-    - below[i] * fine_w[i]`` with n columns a window; m [N, 2 n].
-    """
-    count, columns = fine.shape
-    for i in range(count):
-        total = kappa[i] - below[i] * fine_w[i]
-        for e in range(columns):
-            total += m[i, e] * (below[i] * fine[i, e] - fine_below[i, e]) + m[i, columns + e] * coarse[i, e]
         out[i] = total

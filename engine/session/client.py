@@ -132,7 +132,7 @@ class ClientSession(Machine[ClientEvent]):
             return self._write(FrameType.BLOCK, *Block(first_row, count, first_position).parts())
 
     def send_material(self, first_row: int, section: int, data: Data, whole: int) -> bytes:
-        """MATERIAL for the second evaluator: the next piece of a section of `whole` bytes. `Discarded` if the block was."""
+        """MATERIAL: the next piece of a section of `whole` bytes; one of none if it has none. `Discarded` if the block was."""
         with self._lock:
             self._place_of_dealing(FrameType.MATERIAL)
             if first_row <= self._rows.last_announced and not self._rows.holds(first_row):
@@ -227,7 +227,7 @@ class ClientSession(Machine[ClientEvent]):
         return RowLedger(
             prefix=self._prefix,
             context=self._terms.context,
-            sections=self._terms.sections if self._terms.role == 2 else 0,
+            sections=self._terms.sections,
             queue_bytes=queue_bytes,
         )
 

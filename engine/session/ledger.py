@@ -42,7 +42,7 @@ class _Block:
 class RowLedger:
     """The rows of one session; every method raises ProtocolError and then has changed nothing.
 
-    `sections` is how many a block's material has (0 on the link to the first evaluator).
+    `sections` is how many a block's material has.
     """
 
     def __init__(self, *, prefix: int, context: int, sections: int, queue_bytes: int) -> None:

@@ -66,7 +66,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """MATERIAL: a piece of what is dealt to the second evaluator for one section of the block that begins at first_row."""
+    """MATERIAL: a piece of what is dealt to an evaluator for one section of the block that begins at first_row."""
 
     layout: ClassVar = struct.Struct("<QI")
     first_row: int

@@ -183,8 +183,6 @@ class NodeSession(Machine[NodeEvent]):
         return block
 
     def _hear_material(self, payload: Data) -> Material:
-        if self._terms.role == 1:
-            raise ProtocolError("out-of-place", "MATERIAL for the first evaluator")
         material = Material.parse(payload)
         self._rows.expects(material.first_row, material.section)
         whole = self._section_bytes(material.first_row, material.section)
@@ -211,5 +209,4 @@ class NodeSession(Machine[NodeEvent]):
         return stop
 
     def _ledger(self, prefix: int, context: int, queue_bytes: int) -> RowLedger:
-        sections = self._terms.sections if self._terms.role == 2 else 0
-        return RowLedger(prefix=prefix, context=context, sections=sections, queue_bytes=queue_bytes)
+        return RowLedger(prefix=prefix, context=context, sections=self._terms.sections, queue_bytes=queue_bytes)

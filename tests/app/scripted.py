@@ -115,7 +115,15 @@ class ScriptedConversation:
     @property
     def statistics(self) -> Statistics:
         return Statistics(
-            Phase(1, 20, 730, 2.0, 9_000, 100, 200), Phase(6, 6, 4362, 3.0, 60_000, 600, 1200), 1, 0.1, 131, 10, 70_000, 9, 7
+            Phase(1, 20, 730, 2.0, 9_000, 100, 200),
+            Phase(6, 6, 4362, 3.0, 60_000, 600, 1200),
+            1,
+            0.1,
+            131,
+            10,
+            (0, 70_000),
+            9,
+            7,
         )
 
     def stop(self) -> None:

@@ -30,7 +30,7 @@ def measured(name: str, directory: Path) -> dict[str, Any]:
 def test_a_row_is_measured_and_right(shape: str, tmp_path: Path) -> None:
     row, steps = measured(shape, tmp_path), 2
     rounds = sum(row["online"]["nodes"][0]["rounds"].values()) / steps
-    assert rounds == (24 if shape == "tiny-layer" else 2 + 2 * 24 + 5)
+    assert rounds == (20 if shape == "tiny-layer" else 2 + 2 * 20 + 4)
 
 
 @pytest.mark.long

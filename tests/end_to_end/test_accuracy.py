@@ -21,9 +21,10 @@ def check(tokens: int) -> Accuracy:
 
 
 @pytest.mark.timeout(300)
-def test_a_hundred_tokens_of_the_real_model() -> None:
-    accuracy = check(100)
-    assert accuracy.tokens >= 90
+def test_four_hundred_tokens_of_the_real_model() -> None:
+    """Of a hundred, perplexity has a standard deviation of 0.06 % over the sessions' masks: too near to its bar."""
+    accuracy = check(400)
+    assert accuracy.tokens >= 390
     assert accuracy.argmax >= 0.97  # three of a hundred; the long test holds one
 
 

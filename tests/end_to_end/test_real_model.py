@@ -47,8 +47,8 @@ def test_the_capital_of_france(parties: Demo, tokenizer: ChatTokenizer) -> None:
         rounds = conversation.statistics
     assert tokenizer.decode([t for t in answer if t not in tokenizer.stop_ids]) == "The capital of France is Paris."
     layers = parties.model.spec.layers
-    assert rounds.decode.rounds == rounds.decode.steps * (2 + 24 * layers + 5)
-    assert rounds.prefill.rounds == rounds.prefill.steps * (2 + 24 * layers + 5)
+    assert rounds.decode.rounds == rounds.decode.steps * (2 + 20 * layers + 4)
+    assert rounds.prefill.rounds == rounds.prefill.steps * (2 + 20 * layers + 4)
 
 
 def test_fed_with_the_plaintexts_tokens_the_argmax_is_the_plaintexts(parties: Demo, tokenizer: ChatTokenizer) -> None:

@@ -34,7 +34,7 @@ def conversation(parties: Demo) -> Iterator[Conversation]:
 
 @pytest.fixture(scope="module")
 def session_rounds(small: SharedSmall) -> int:
-    return 2 + 24 * small.client.spec.layers + 5
+    return 2 + 20 * small.client.spec.layers + 4
 
 
 @pytest.mark.parametrize("length", [1, 17, 100])

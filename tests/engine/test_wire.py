@@ -114,7 +114,18 @@ def test_wires_and_masks_add_up_modulo_2_64_and_only_full_ones() -> None:
     with pytest.raises(ValueError, match="2\\^34"):
         _ = Mask(X, ROW, 34) + Mask(X, ROW)
     with pytest.raises(ValueError, match="no share"):
-        _ = Wire(X, X, ROW) + Wire(X, None, ROW)
+        (Wire(X, X, ROW) + Wire(X, None, ROW)).share()
+    assert ((Wire(X, None, ROW) + Wire(X, X, ROW)).m == 2 * X).all()
+
+
+def test_the_last_rows_of_a_wire_are_one() -> None:
+    words = np.arange(12, dtype=np.int64).reshape(4, 3)
+    last = Wire(words, -words, Extent(3), 34).tail(2)
+    assert (last.m == words[2:]).all()
+    assert (last.share() == -words[2:]).all()
+    assert (last.extent, last.bits, last.source) == (Extent(3), 34, None)
+    with pytest.raises(ValueError, match="no share"):
+        Wire(words, None, Extent(3)).tail(1).share()
 
 
 def test_rows_know_their_keys_and_the_bounds_of_their_runs() -> None:

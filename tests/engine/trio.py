@@ -23,7 +23,7 @@ from engine.parties.dealer import Dealer, StepRequest
 from engine.parties.evaluator import Evaluator, StepAnswer
 from engine.parties.pack import NodePack, node_pack
 from engine.parties.plain import Plain
-from engine.provision.calibrate import calibrated, observe, provisional
+from engine.provision.calibrate import measured, provisional
 from engine.provision.masking import masked_words
 
 Real = NDArray[np.float64]
@@ -75,13 +75,14 @@ def random_weights(spec: ModelSpec, rng: np.random.Generator) -> dict[str, Real]
 
 
 @cache
-def small_model(layers: int = 3, seed: int = 0) -> Model:
-    """A random LLaMA of odd sizes, calibrated on random text; made once a run."""
+def small_model(layers: int = 3, seed: int = 0, tiny: tuple[str, ...] = ()) -> Model:
+    """A random LLaMA of odd sizes, calibrated on random text; made once a run. The tensors in `tiny` are 64 times smaller."""
     rng = np.random.default_rng(seed)
     spec = provisional({**SHAPE, "name": "small", "prefix": PREFIX}, layers)
     weights = random_weights(spec, rng)
+    weights |= {name: weights[name] / 64 for name in tiny}
     texts = [rng.integers(0, spec.vocab, 100).tolist() for _ in range(4)]
-    spec = calibrated(spec, *observe(spec, weights.__getitem__, texts, lambda tokens: None))
+    spec = measured(spec, weights.__getitem__, texts, lambda tokens: None)
     seeds = (key("model", seed, 1), key("model", seed, 2))
     words = dict(masked_words(spec, weights.__getitem__, seeds))
     masked = {name: words[name] for name in spec.tensors()}
@@ -149,7 +150,7 @@ class Trio:
         self.evaluators = tuple(
             Evaluator(pack, k, prefix=prefix, context=context) for pack, k in zip(model.packs, (k1, k2), strict=True)
         )
-        self.material: dict[tuple[int, int], bytes] = {}  #: by (first row, section)
+        self.material: dict[tuple[int, int], tuple[memoryview, memoryview]] = {}  #: by (first row, section)
 
     def deal(self, count: int) -> int:
         """Deal a block of rows, prepare it at both evaluators; returns its first row."""
@@ -158,8 +159,8 @@ class Trio:
             e.announce(first, count, position)
         for section, material in self.dealer.deal(count):
             self.material[first, section] = material
-            self.evaluators[0].prepare(first, section, b"")
-            self.evaluators[1].prepare(first, section, material)
+            for e, part in zip(self.evaluators, material, strict=True):
+                e.prepare(first, section, part)
         return first
 
     def step(self, tokens: Sequence[int], answers: int = 1) -> Step:

@@ -34,8 +34,8 @@ IN_A_SESSION: dict[str, tuple[str, Bytes]] = {
     "a stop with a payload": ("wrong-length", lambda c: c.frame(F.STOP, b"x")),
     "a second HELLO": ("out-of-place", lambda c: c.frame(F.HELLO, b"{}")),
     "what only a node says": ("out-of-place", lambda c: c.frame(F.READY)),
-    "material for the first evaluator": (
-        "out-of-place",
+    "material of a block that was not announced": (
+        "not-dealt",
         lambda c: c.frame(F.MATERIAL, b"".join(Material(1, 0, b"").parts())),
     ),
     "rows for another position": ("wrong-position", lambda c: c.frame(F.BLOCK, b"".join(Block(1, 4, START + 1).parts()))),
@@ -76,11 +76,12 @@ def test_rows_that_were_used_or_discarded_are_refused(pair: Pair, raw: Callable[
     serves(pair)
 
 
-def test_material_of_another_length_is_refused_at_the_second_evaluator(pair: Pair, raw: Callable[[], RawClient]) -> None:
+@pytest.mark.parametrize("role", [1, 2])
+def test_material_of_another_length_is_refused(pair: Pair, raw: Callable[[], RawClient], role: int) -> None:
     client = raw().greet()
-    client.say(2, lambda session: session.send_block(1, 4, START))
-    client.say(2, lambda session: session.send_material(1, 0, bytes(1 << 20), 1 << 20))
-    assert client.code(2) == "wrong-length"
+    client.say(role, lambda session: session.send_block(1, 4, START))
+    client.say(role, lambda session: session.send_material(1, 0, bytes(1 << 20), 1 << 20))
+    assert client.code(role) == "wrong-length"
     serves(pair)
 
 

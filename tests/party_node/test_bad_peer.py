@@ -12,8 +12,10 @@ import pytest
 
 from engine.errors import LinkError
 from engine.link import Connection, Frame, FrameType, client_tls, connect, decode, encode
+from engine.models.planning import plans
 from engine.session import Answer, ClientSession, PeerSession, Ready, Step, Stopped, Welcome
 from engine.session.keys import fresh
+from engine.wire import Rows
 from tests.models.shared_small import PREFIX, SharedSmall
 from tests.party_node.rig import QUICK, SOON, Identities, RunningNode, error_code, identities, terms
 
@@ -68,9 +70,12 @@ class Bench:
         return link, peer
 
     def step(self, count: int = 1) -> None:
-        """Rows and a step on them; node 1 draws all that it needs by itself."""
+        """Rows, material that is all zeros, and a step on them."""
         self.client.send(self.talk.send_block(1, count, START))
         spec = self.small.client.spec
+        for section, plan in enumerate(plans(spec)):
+            zeros = bytes(plan.dealt_bytes(Rows(1, START, count), 1))
+            self.client.send(self.talk.send_material(1, section, zeros, len(zeros)))
         nothing = Step.parse(Step.layout.pack(1, count, START, 1) + bytes(4 * count), context=256, vocab=spec.vocab, width=0)
         self.client.send(self.talk.send_step(nothing))
 
@@ -189,12 +194,12 @@ def test_an_echo_is_an_answer(bench: Bench) -> None:
     link, peer = bench.join()
     bench.step()
     spec = bench.small.client.spec
-    for _ in range(2 + 24 * spec.layers + 5):
+    for _ in range(2 + 20 * spec.layers + 4):
         theirs = link.receive(SOON)
         link.send(peer.send_round(bytes(theirs[27:])))
     answer = bench.hear()
     assert isinstance(answer, Answer)
-    assert answer.rounds == 2 + 24 * spec.layers + 5
+    assert answer.rounds == 2 + 20 * spec.layers + 4
     assert len(answer.data) == 3 * spec.vocab
 
 

@@ -1,4 +1,4 @@
-"""Ten leaks, planted into the real code. All but one leave every answer right: that is what makes them dangerous."""
+"""Eleven leaks, planted into the real code. All but one leave every answer right: that is what makes them dangerous."""
 
 from __future__ import annotations
 
@@ -74,11 +74,16 @@ def mask_shorter_than_what_is_sent(patch: Patch) -> None:
 
 def clear_low_bit(patch: Patch) -> None:
     """The lowest bit of a mask is always 0."""
-    alter_kappa(patch, "lookup_wide", "w", lambda words: words & np.int64(-2))
+    alter_kappa(patch, "lookup_wide", "z", lambda words: words & np.int64(-2))
+
+
+def roots_that_everybody_knows(patch: Patch) -> None:
+    """Point functions grow from zeros: their keys, which both hold, say where the point is."""
+    alter_kappa(patch, "lookup_wide", "root", np.zeros_like)
 
 
 def _one_in_a_thousand(words: Words) -> Words:
-    return np.where(words.view(np.uint64) % np.uint64(1000) == 0, 0, words)
+    return np.where(words.view(np.uint64) % np.uint64(1000) == 0, 0, words)  # the exact test's few words have some of these
 
 
 def one_element_in_1000(patch: Patch) -> None:
@@ -173,6 +178,7 @@ MUTANTS: dict[str, Callable[[Patch], None]] = {
         mask_shorter_than_what_is_sent,
         mask_of_32_bits,
         clear_low_bit,
+        roots_that_everybody_knows,
         one_element_in_1000,
         same_keys_after_restart,
         constant_stream,

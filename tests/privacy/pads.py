@@ -5,6 +5,7 @@ part of an opening does not depend on its masks κ; then all κ words are moved 
 moved by exactly its own mask's amount, modulo exactly the bits that are sent, and each mask must serve one message word.
 
 The dealer runs twice, the second time with the first evaluator's shares moved: what is dealt must have moved against them.
+Keys of point functions have no pad of their own but grow from both roots: each word must change with either one.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from tests.privacy.small import CONTEXT, Shared
 Words = NDArray[np.int64]
 
 ROWS, USED, ANSWERED = 4, 3, 2  # of a block; the step's pass lies within it
-ONE_HOT = {"u", "bins", "fine", "coarse", "zero"}
+ONE_HOT = {"u", "bins", "zero"}
 XORED = {"hash", "alarm"}  # masks that are XORed onto what is opened
+ROOT = "root"  # an evaluator's own end of a point function: drawn like a mask, and pads the keys
 KEY = bytes(range(32))
 
 
@@ -141,7 +143,7 @@ class Alone:
 def moves(plan: Plan, section: int) -> dict[SlotKey, Words]:
     """By how much each mask word is moved."""
     rows = Rows(1, 3, ROWS)
-    kappas = [(key, slot) for key, slot in plan.slots.items() if slot.kind is Kind.KAPPA]
+    kappas = [(key, slot) for key, slot in plan.slots.items() if slot.kind is Kind.KAPPA and key[1] != ROOT]
     return {key: words_of(int(slot.offsets(rows)[-1]), "kappa", section, key) for key, slot in kappas}
 
 
@@ -193,7 +195,7 @@ def dealt_slots(plan: Plan, rows: Rows, material: bytes) -> dict[SlotKey, Words]
     table = np.frombuffer(material[: fixed * rows.count], np.uint8).reshape(rows.count, fixed)
     found, used, at = {}, np.zeros(fixed, bool), fixed * rows.count
     for key, slot in plan.slots.items():
-        if slot.kind is not Kind.SHARE:
+        if slot.kind is Kind.KAPPA:
             continue
         codec = Codec.LOW40 if slot.width == 5 else Codec.WORDS
         if slot.keyed:
@@ -214,23 +216,23 @@ def dealt_slots(plan: Plan, rows: Rows, material: bytes) -> dict[SlotKey, Words]
 class Dealt:
     """A block as the dealer deals it, with the first evaluator's shares as they were drawn."""
 
-    slots: dict[tuple[int, SlotKey], tuple[Slot, Words]]
+    slots: dict[tuple[int, SlotKey], tuple[Slot, Words]]  #: what both evaluators receive, too
     first: dict[tuple[int, SlotKey], Words]
     request: StepRequest
 
 
-def deal(model: Shared, move: Callable[[int, SlotKey, Slot], bool], seed: bytes = b"") -> Dealt:
-    """Deal ROWS rows under fixed keys, the first evaluator's words moved in the slots that `move` chooses."""
+def deal(model: Shared, move: Callable[[int, SlotKey, Slot], bool], seed: bytes = b"", which: int = 0) -> Dealt:
+    """Deal ROWS rows under fixed keys, an evaluator's words (the first one's) moved in the slots that `move` chooses."""
     keys = [hashlib.blake2b(seed + bytes([i]), digest_size=32).digest() for i in range(3)]
     dealer = Dealer(model.spec, model.seeds, (keys[0], keys[1]), keys[2], prefix=3, context=CONTEXT)
     first: dict[tuple[int, SlotKey], Words] = {}
     inner = Dealing._drawn
 
-    def drawn(self: Dealing, key: SlotKey, slot: Slot, which: int) -> Words:
-        words = inner(self, key, slot, which)
-        if which == 0:
-            if move(self.section, key, slot):
-                words = words + words_of(words.size, "first", self.section, key).reshape(words.shape)
+    def drawn(self: Dealing, key: SlotKey, slot: Slot, drawer: int) -> Words:
+        words = inner(self, key, slot, drawer)
+        if drawer == which and move(self.section, key, slot):
+            words = words + words_of(words.size, "first", self.section, key).reshape(words.shape)
+        if drawer == 0:
             first[self.section, key] = words.reshape(-1)
         return words
 
@@ -238,17 +240,27 @@ def deal(model: Shared, move: Callable[[int, SlotKey, Slot], bool], seed: bytes 
     slots = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dealing, "_drawn", drawn)
-        for section, material in dealer.deal(ROWS):
+        for section, (one, two) in dealer.deal(ROWS):
             plan = dealer.plans[section]
-            slots |= {(section, key): (plan.slots[key], w) for key, w in dealt_slots(plan, rows, material).items()}
+            found = dealt_slots(plan, rows, bytes(two))
+            slots |= {(section, key): (plan.slots[key], w) for key, w in found.items()}
+            both = [found[key].reshape(ROWS, -1) for key in plan.both]
+            if bytes(one) != (np.concatenate(both, axis=1).tobytes() if both else b""):
+                raise LeakError(f"the first evaluator's material of section {section} is not what both receive")
     return Dealt(slots, first, dealer.request([5, 6, 7, 8]))
 
 
 def check_dealt(model: Shared) -> int:
-    """Every dealt word is padded by a word of the first evaluator's key; returns how many words were dealt."""
+    """Every dealt word is padded by a word of the first evaluator, or grows from both roots; returns how many there are."""
     for bits in (False, True):
         _check_moved(model, bits)
     still = deal(model, lambda *_: False)
+    for which in (0, 1):
+        moved = deal(model, lambda section, key, slot: key[1] == ROOT, which=which)
+        for (section, key), (slot, words) in still.slots.items():
+            same = words == moved.slots[section, key][1]
+            if same.any() if slot.kind is Kind.BOTH else not same.all():
+                raise LeakError(f"slot {key} of section {section} has words that do not grow from the roots of E{which + 1}")
     for (section, key), (slot, words) in still.slots.items():
         if key[1] in ONE_HOT:
             vectors = (words ^ still.first[section, key]).reshape(-1, slot.factor)
@@ -263,6 +275,12 @@ def _check_moved(model: Shared, bits: bool) -> None:
 
     still, moved = deal(model, lambda *_: False), deal(model, chosen)
     for (section, key), (slot, words) in still.slots.items():
+        if slot.kind is Kind.BOTH:
+            if not np.array_equal(words, moved.slots[section, key][1]):
+                raise LeakError(
+                    f"slot {key} of section {section}, which both receive, depends on shares that pad something else"
+                )
+            continue
         one, two = still.first[section, key], moved.first[section, key]
         pad = words ^ one ^ two if bits else words - (two - one)
         if not np.array_equal(low(pad, 8 * slot.width), moved.slots[section, key][1]):

@@ -69,16 +69,17 @@ class Session:
         self._mail: list[queue.Queue[bytes | None]] = []
         self.rounds = 0
 
-    def deal(self, count: int) -> list[bytes]:
+    def deal(self, count: int) -> list[tuple[memoryview, memoryview]]:
         """Deal a block and prepare it at both nodes; returns the material."""
         first, position = self.dealer.next_row, self.dealer.dealt_position
         for evaluator in self.evaluators:
             evaluator.announce(first, count, position)
         dealt = []
         for section, material in self.dealer.deal(count):
-            self._sent(("D", "E2"), f"material {first}.{section}", material)
-            self.evaluators[0].prepare(first, section, b"")
-            self.evaluators[1].prepare(first, section, material)
+            for node, evaluator, part in zip(NODES, self.evaluators, material, strict=True):
+                if part:
+                    self._sent(("D", node), f"material {first}.{section}", part)
+                evaluator.prepare(first, section, part)
             dealt.append(material)
         return dealt
 

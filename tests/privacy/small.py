@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engine.models.config import ModelSpec
 from engine.parties.pack import NodePack
-from engine.provision.calibrate import calibrated, observe, provisional
+from engine.provision.calibrate import measured, provisional
 from engine.provision.masking import in_memory
 
 CONTEXT = 96
@@ -49,7 +49,7 @@ def small(layers: int = 2) -> Shared:
         spread = 1.0 if name == "embed" else (3.0 if name == "head" else 1.0) / np.sqrt(inner)
         weights[name] = source.standard_normal((outer, inner)) * spread
     texts = [source.integers(0, spec.vocab, 60) for _ in range(4)]
-    spec = calibrated(spec, *observe(spec, weights.__getitem__, texts, lambda _: None))
+    spec = measured(spec, weights.__getitem__, texts, lambda _: None)
     seeds, packs = in_memory(spec, weights.__getitem__)
     return Shared(spec, seeds, packs, weights)
 

@@ -99,7 +99,7 @@ def failure(model: Shared, tokens: list[int], **how: Any) -> str:
 def test_tracebacks_show_no_prompt_key_or_weight() -> None:
     model, tokens = small(), [113, 127, 109, 113]
     head = f"{model.weights['head'].flat[0]:.4f}"
-    for text in (failure(model, tokens, cut=5), failure(model, tokens, cut=50), failure(model, tokens, answers=9)):
+    for text in (failure(model, tokens, cut=5), failure(model, tokens, cut=40), failure(model, tokens, answers=9)):
         assert "key that" not in text
         assert KEY.hex() not in text
         assert head not in text

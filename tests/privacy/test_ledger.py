@@ -20,8 +20,12 @@ MASKED_BY = {
     ("E1", "E2", Kind.KAPPA): "k1",
     ("E2", "E1", Kind.KAPPA): "k2",
     ("D", "E2", Kind.SHARE): "k1",
+    ("D", "E1", Kind.BOTH): "k2",
+    ("D", "E2", Kind.BOTH): "k1",
 }
-"""The key whose words pad each kind of message; tests/privacy/test_pads.py shows that they pad every bit of it."""
+"""The key whose words pad each kind of message; tests/privacy/test_pads.py shows that they pad every bit of it. (What both
+receive grows from a root of each key: engine/ring/points.py.)
+"""
 
 
 def long_session(ledger: Ledger) -> Session:
@@ -77,7 +81,8 @@ def test_each_message_is_masked_by_a_key_that_its_receiver_does_not_hold() -> No
 def test_the_slots_of_a_plan_do_not_overlap() -> None:
     for plan in plans(small().spec):
         for which in (0, 1):
-            fixed = [key for key, slot in plan.slots.items() if not slot.keyed and (which == 0 or slot.kind is Kind.KAPPA)]
+            drawn = {Kind.KAPPA} if which else {Kind.KAPPA, Kind.SHARE}
+            fixed = [key for key, slot in plan.slots.items() if not slot.keyed and slot.kind in drawn]
             runs = sorted((plan.drawn[key][which], plan.slots[key].row_words()) for key in fixed)
             ends = [start + words for start, words in runs]
             assert [start for start, _ in runs] == [0, *ends[:-1]]

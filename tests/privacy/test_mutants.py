@@ -1,4 +1,4 @@
-"""The drill: ten leaks are planted into the real code, and each is caught by the detector named here, in every run.
+"""The drill: eleven leaks are planted into the real code, and each is caught by the detector named here, in every run.
 
 "words sent" and "words dealt" are the exact tests of pads.py, "ledger" is ledger.py, "streams" compares with the block
 cipher. None of them is statistical. The last column says what test_uniformity.py (marked long) sees of the leak in 20
@@ -13,6 +13,7 @@ passes of 24 tokens, and "–" where a transcript looks random all the same: the
 | mask_shorter_than_what_is_sent | words sent  | – (sums of products of masked words fill the upper bits)    |
 | mask_of_32_bits                | words sent  | chi² of the look-up's words                                 |
 | clear_low_bit                  | words sent  | chi² and the bit                                            |
+| roots_that_everybody_knows     | words dealt | chi² of the keys' words                                     |
 | one_element_in_1000            | words sent  | words near zero (chi² alone: not at 500,000 elements)       |
 | same_keys_after_restart        | ledger      | equal words                                                 |
 | constant_stream                | streams     | equal words                                                 |
@@ -67,6 +68,7 @@ CAUGHT_BY = {
     "mask_shorter_than_what_is_sent": "words sent",
     "mask_of_32_bits": "words sent",
     "clear_low_bit": "words sent",
+    "roots_that_everybody_knows": "words dealt",
     "one_element_in_1000": "words sent",
     "same_keys_after_restart": "ledger",
     "constant_stream": "streams",

@@ -80,6 +80,7 @@ def test_both_views_are_uniform_over_a_hundred_thousand_elements_of_each_type() 
         ("drop_kappa", "multiply.0"),
         ("mask_of_32_bits", "lookup.0"),
         ("clear_low_bit", "lookup_wide.0"),
+        ("roots_that_everybody_knows", "lookup_wide.points dealt"),
         ("one_element_in_1000", "lookup.0"),
         ("truncation_under_the_old_share", "rescale.lam dealt ~ rescale.lam dealt"),
         ("reuse_after_rewind", "equal words"),

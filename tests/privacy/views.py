@@ -1,6 +1,6 @@
 """What one node sees, counted: every received word by type, alone and against what the node holds itself.
 
-Types are "GATE.n" (the n-th opening of a gate, as the peer sent it) and, at the second node, "GATE.NAME dealt". For each:
+Types are "GATE.n" (the n-th opening of a gate, as the peer sent it) and "GATE.NAME dealt" (most at the second node). For each:
 the words themselves, their differences and XORs with the node's own stream words of that gate, with its own message, with
 the same words of the pass before (same prompt, same place), and of two truncations' shares in one section.
 """
@@ -136,7 +136,7 @@ def watched(views: dict[int, View]) -> Iterator[None]:
         if self.role in views:
             view, (active, own, _) = views[self.role], self.seen
             wanted: Slot = self._material.plan.slots[self.gate, name]
-            if wanted.kind is Kind.SHARE and self.role == 2:
+            if wanted.kind is Kind.BOTH or (wanted.kind is Kind.SHARE and self.role == 2):
                 bits = 8 * wanted.width
                 view.see(f"{active}.{name} dealt", (self.section, self.gate), words, bits, wanted.bit, own)
                 if name == "lam" and bits == 64:

@@ -90,7 +90,7 @@ class FakeNode:
         from engine.wire import Rows
 
         rows = Rows(first_row, 3 + first_row - 1, 16 if first_row == 1 else 32)
-        return plans(self.small.client.spec)[section].dealt_bytes(rows)
+        return plans(self.small.client.spec)[section].dealt_bytes(rows, self.role)
 
 
 @pytest.fixture

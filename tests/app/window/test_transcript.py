@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Iterator
 
 import pytest
 from PySide6.QtCore import QPoint, QPointF, Qt, QTimer
@@ -108,7 +110,17 @@ def test_messages_are_as_high_as_their_text_at_any_width(show: Show) -> None:
     assert answer.view.width() <= 760
 
 
+@pytest.fixture
+def own_garbage() -> Iterator[None]:
+    """What other tests left is not gone through again and again: 50 ms a time at the end of the whole suite."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.mark.timeout(60)
+@pytest.mark.usefixtures("own_garbage")
 def test_the_loop_is_never_late_through_two_thousand_tokens(show: Show) -> None:
     prose = "A sentence of an answer with **bold** words and some `code` in it, as models write them. " * 6
     page = prose + "\n\n1. first\n2. second\n\n```python\ndef f(x):\n    return x + 1  # why\n```\n\n## More\n\n"

@@ -10,7 +10,17 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from engine.functions.tables import WideWindow, Window, economised, fit, powers_of_two, rotate_ready, signed_binomials, silu
+from engine.functions.tables import (
+    WideWindow,
+    Window,
+    economised,
+    fit,
+    fit_wide,
+    powers_of_two,
+    rotate_ready,
+    signed_binomials,
+    silu,
+)
 
 Real = NDArray[np.float64]
 SCALE = 29
@@ -91,11 +101,31 @@ def test_a_window_has_limits(change: dict[str, int]) -> None:
         Window.model_validate({"lo": 20, "n": 8, "lowest": 0} | change)
 
 
-def test_the_switch_leaves_the_fine_windows_last_cell_out() -> None:
-    wide = WideWindow(fine=Window(lo=10, n=12, lowest=0), coarse=Window(lo=19, n=11, lowest=0), low=2.0**-8)
-    assert wide.switch == 7
-    assert wide.switch << wide.coarse.lo <= (wide.fine.cells - 1) << wide.fine.lo
-    assert (wide.fine.words, wide.coarse.cells) == (64, 2048)
+@pytest.mark.parametrize(
+    "change", [{"lo": 0}, {"lo": 41}, {"top": 4}, {"top": 7}, {"stages": -1}, {"stages": 17}, {"degree": 4}]
+)
+def test_a_wide_window_has_limits(change: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        WideWindow.model_validate({"lo": 10, "top": 5, "stages": 4, "low": 1.0} | change)
+
+
+def test_a_wide_window_ends_within_the_ring() -> None:
+    assert WideWindow(lo=40, top=6, stages=8, low=1.0).reach == 62
+    with pytest.raises(ValidationError, match="does not fit into the ring"):
+        WideWindow(lo=40, top=5, stages=9, low=1.0)
+
+
+def test_every_cell_of_a_wide_window_is_fitted_at_its_own_width() -> None:
+    wide, scale = WideWindow(lo=10, top=6, stages=2, low=2.0**-7), 20
+    table = fit_wide(lambda x: 1.0 / x, wide, scale, 30)
+    assert table.shape == (4, wide.tree.starts[-1])
+    for stage, first in ((0, 16), (1, 16), (2, 16)):
+        cells = np.arange(first, (64, 32, 32)[stage])
+        width = 2.0 ** (wide.tree.cell(stage) - scale)
+        at = wide.tree.starts[stage] + cells - wide.tree.first(stage)
+        for delta in (-0.9, 0.0, 0.7):
+            value = sum(table[k, at] * delta**k for k in range(4)) * 2.0**-30
+            np.testing.assert_allclose(value, 1.0 / ((cells + delta) * width), rtol=3e-6)
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3, 4, 5])

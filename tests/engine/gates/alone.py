@@ -142,7 +142,8 @@ class Played:
     dealt: Any
     evaluated: tuple[Any, Any]
     plan: Plan
-    material: bytes
+    both: bytes  #: material of the first evaluator
+    material: bytes  #: of the second
     rounds: int
     sent: tuple[list[int], list[int]]  #: bytes of each message
     alarm: int  #: the unmasked alarm word
@@ -193,7 +194,7 @@ def play(
     d = Dealing(plan, section, rows, streams, context.masks())
     dealt = program(d, *(i.dealt(rng) if isinstance(i, Opened) else i(None, d) for i in inputs))
     material = d.material()
-    assert len(material) == plan.dealt_bytes(rows)
+    assert [len(part) for part in material] == [plan.dealt_bytes(rows, role) for role in (1, 2)]
 
     mail: tuple[queue.Queue[bytes], queue.Queue[bytes]] = (queue.Queue(), queue.Queue())
     sent: tuple[list[int], list[int]] = ([], [])
@@ -208,8 +209,7 @@ def play(
 
     def side(role: int) -> tuple[Evaluation, Any]:
         weights = context.weights(role)
-        part = material if role == 2 else b""
-        prepared = prepare(role, plan, section, rows, streams[role - 1], part, weights, subtract_product)
+        prepared = prepare(role, plan, section, rows, streams[role - 1], material[role - 1], weights, subtract_product)
         e = Evaluation(role, weights, rows, exchange(role - 1))
         e.enter(section, prepared, 0, rows.count)
         got = program(e, *(i.evaluated(e) if isinstance(i, Opened) else i(dealt, e) for i in inputs))
@@ -223,7 +223,9 @@ def play(
     assert e1.rounds == e2.rounds
     assert sent[0] == sent[1]
     outputs = [reconstruct(*three) for three in zip(_several(dealt), _several(one), _several(two), strict=True)]
-    return Played(outputs, dealt, (one, two), plan, material, e1.rounds, sent, e1.alarm ^ e2.alarm)
+    return Played(
+        outputs, dealt, (one, two), plan, bytes(material[0]), bytes(material[1]), e1.rounds, sent, e1.alarm ^ e2.alarm
+    )
 
 
 def _several(x: Any) -> list[Any]:

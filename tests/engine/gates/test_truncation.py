@@ -142,14 +142,21 @@ def test_a_local_truncation_is_within_one_unit_and_deals_a_fresh_share(bits: int
 
 @given(up=st.integers(0, 30), seed=seeds)
 @few
-def test_a_local_truncation_towards_more_bits_is_exact_and_deals_nothing(up: int, seed: int) -> None:
+def test_a_local_truncation_towards_more_bits_is_exact_and_deals_a_share_of_its_own(up: int, seed: int) -> None:
     z = words(np.random.default_rng(seed), 2, 5)
 
-    played = play(lambda p, x: rescale(p, wire(p, x), 10, 10 + up, "z"), Opened(z), seed=seed)
+    def program(p: object, x: object) -> tuple[object, ...]:
+        first = wire(p, x)
+        return first, rescale(p, first, 10, 10 + up, "z")
 
-    np.testing.assert_array_equal(played.out, wrapped(big(z) << up))
+    played = play(program, Opened(z), seed=seed)
+
+    np.testing.assert_array_equal(played.outputs[1], wrapped(big(z) << up))
     only_the_wire = play(wire, Opened(z), seed=seed)
-    assert len(played.material) == len(only_the_wire.material)
+    assert len(played.material) == len(only_the_wire.material) + z.nbytes
+    assert played.rounds == 0
+    before, after = played.evaluated[0]
+    assert not np.isin(after.share(), before.share() << up).any()
 
 
 def test_an_opening_of_five_bytes_is_not_truncated() -> None:

@@ -24,15 +24,17 @@ def test_there_is_a_plan_for_each_section_and_layers_of_one_shape_are_alike() ->
 def test_bytes_of_a_block_are_those_of_its_rows() -> None:
     """What is dealt for a row does not depend on the block that it comes in."""
     for plan in plans(small_model().spec):
-        block = plan.dealt_bytes(Rows(5, 7, 6))
-        assert block == sum(plan.dealt_bytes(Rows(5 + r, 7 + r, 1)) for r in range(6))
+        for role in (1, 2):
+            block = plan.dealt_bytes(Rows(5, 7, 6), role)
+            assert block == sum(plan.dealt_bytes(Rows(5 + r, 7 + r, 1), role) for r in range(6))
 
 
 def test_each_further_key_costs_what_the_protocol_says() -> None:
     """Bins 8, exponential 8 + 8, the share of p 8 bytes a score; and two alarm bits a truncated word, twice."""
     spec = small_model().spec
     layer = plans(spec)[1]
-    more = layer.dealt_bytes(Rows(1, 64 + 15, 1)) - layer.dealt_bytes(Rows(1, 15, 1))
+    more, none = (layer.dealt_bytes(Rows(1, 64 + 15, 1), role) - layer.dealt_bytes(Rows(1, 15, 1), role) for role in (2, 1))
+    assert none == 0
     assert more == 64 * spec.heads * (8 + 8 + 8 + 8) + 2 * 2 * 8 * spec.heads
 
 
@@ -41,7 +43,7 @@ def test_slots_of_a_row_lie_side_by_side_without_a_gap() -> None:
         for which in (0, 1):
             at = 0
             for key, slot in plan.slots.items():
-                if not slot.keyed and (which == 0 or slot.kind is Kind.KAPPA):
+                if not slot.keyed and (slot.kind is Kind.KAPPA or (which == 0 and slot.kind is Kind.SHARE)):
                     assert plan.drawn[key][which] == at
                     at += slot.row_words()
             assert plan.tape_words[which] == at

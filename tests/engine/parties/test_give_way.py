@@ -21,9 +21,11 @@ def parties() -> Trio:
     return Trio(shared.spec, shared.seeds, shared.packs, prefix=len(shared.spec.prefix), context=CONTEXT)
 
 
-def begin(parties: Trio, pool: ThreadPoolExecutor, in_round: Event, halt: Event) -> "tuple[Evaluator, Future[object]]":
-    """One evaluator computes a token and stands in its first round until `halt`."""
-    request, evaluator = parties.dealer.request([3]), parties.evaluators[0]
+def begin(
+    parties: Trio, rows: int, pool: ThreadPoolExecutor, in_round: Event, halt: Event
+) -> "tuple[Evaluator, Future[object]]":
+    """One evaluator computes that many tokens and stands in its first round until `halt`."""
+    request, evaluator = parties.dealer.request([3] * rows), parties.evaluators[0]
 
     def exchange(message: bytes) -> bytes:
         del message
@@ -34,12 +36,24 @@ def begin(parties: Trio, pool: ThreadPoolExecutor, in_round: Event, halt: Event)
     return evaluator, pool.submit(evaluator.step, request, exchange, lambda rows, section: None)
 
 
-@pytest.mark.parametrize(("ready", "gives_way"), [(CUSHION + 1, True), (CUSHION, False)])
-def test_it_waits_while_a_step_computes_and_enough_rows_are_ready(parties: Trio, ready: int, gives_way: bool) -> None:
-    parties.deal(ready)  # of which the step uses one
+@pytest.mark.parametrize(
+    ("rows", "left", "gives_way"),
+    [
+        (1, CUSHION, True),
+        (1, CUSHION - 1, False),
+        (CUSHION, CUSHION - 1, False),
+        (CUSHION + 1, 1, True),
+        (CUSHION + 1, 0, False),
+    ],
+)
+def test_it_waits_while_a_step_computes_and_enough_rows_are_ready(parties: Trio, rows: int, left: int, gives_way: bool) -> None:
+    """A word of the answer needs the next ones' rows soon; behind a prompt's pass, one row is enough."""
+    parties.deal(rows)
+    if left:
+        parties.deal(left)
     in_round, halt = Event(), Event()
     with ThreadPoolExecutor(2) as pool:
-        evaluator, step = begin(parties, pool, in_round, halt)
+        evaluator, step = begin(parties, rows, pool, in_round, halt)
         assert in_round.wait(30)
         waiting = pool.submit(evaluator.give_way)
         if not gives_way:

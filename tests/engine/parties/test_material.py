@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
+from engine.gates.plan import Kind
 from engine.gates.sides import Dealing
 from engine.parties.dealer import Abandoned, StepRequest
 from engine.prf import Stream
@@ -51,8 +52,9 @@ def test_a_row_is_dealt_alike_in_any_block() -> None:
     for _ in range(3):
         parts.deal(1)
     last = whole.dealer.sections - 1
-    assert whole.material[1, last] == b"".join(parts.material[row, last] for row in (1, 2, 3))
-    assert whole.material[1, 0] == b"".join(parts.material[row, 0] for row in (1, 2, 3))
+    for section in (0, last):
+        for which in (0, 1):
+            assert whole.material[1, section][which] == b"".join(parts.material[row, section][which] for row in (1, 2, 3))
     a, b = whole.dealer.request([1, 2, 3]), parts.dealer.request([1, 2, 3])
     np.testing.assert_array_equal(a.kappa2, b.kappa2)
     np.testing.assert_array_equal(a.deltas, b.deltas)
@@ -63,35 +65,47 @@ def test_the_material_has_its_planned_length() -> None:
     for count in (1, 3, 64):
         position = trio.dealer.dealt_position
         first = trio.deal(count)
-        for section in range(trio.dealer.sections):
-            exact = len(trio.material[first, section])
-            assert exact == trio.evaluators[1].section_bytes(first, section)
-            assert exact == trio.dealer.plans[section].dealt_bytes(Rows(first, position, count))
-            assert trio.evaluators[0].section_bytes(first, section) == 0
-        total = sum(len(trio.material[first, s]) for s in range(trio.dealer.sections))
-        assert total == sum(trio.dealer.row_bytes(position + r) for r in range(count))
+        for role in (1, 2):
+            for section in range(trio.dealer.sections):
+                exact = len(trio.material[first, section][role - 1])
+                assert exact == trio.evaluators[role - 1].section_bytes(first, section)
+                assert exact == trio.dealer.plans[section].dealt_bytes(Rows(first, position, count), role)
+            total = sum(len(trio.material[first, s][role - 1]) for s in range(trio.dealer.sections))
+            assert total == sum(trio.dealer.row_bytes(position + r, role) for r in range(count))
 
 
 @pytest.mark.parametrize("change", [-8, -1, 1, 8])
-@pytest.mark.parametrize("section", [0, 1, 2])
-def test_material_of_another_length_is_refused(section: int, change: int) -> None:
+@pytest.mark.parametrize(("role", "section"), [(1, 1), (1, 2), (2, 0), (2, 1), (2, 2)])
+def test_material_of_another_length_is_refused(role: int, section: int, change: int) -> None:
     trio = Trio(small_model(1))
-    for e in trio.evaluators:
-        e.announce(1, 2, 4)
-    for at, material in itertools.islice(trio.dealer.deal(2), section + 1):
+    e = trio.evaluators[role - 1]
+    e.announce(1, 2, 4)
+    for at, materials in itertools.islice(trio.dealer.deal(2), section + 1):
+        material = materials[role - 1]
         if at == section:
             wrong = material[:change] if change < 0 else bytes(material) + bytes(change)
             with pytest.raises(ValueError, match="exact length"):
-                trio.evaluators[1].prepare(1, section, wrong)
+                e.prepare(1, section, wrong)
         else:
-            trio.evaluators[1].prepare(1, at, material)
+            e.prepare(1, at, material)
 
 
-def test_the_first_evaluator_is_dealt_nothing() -> None:
+def test_the_first_evaluator_is_dealt_what_both_receive_and_nothing_else() -> None:
     trio = Trio(small_model(1))
-    trio.evaluators[0].announce(1, 1, 4)
+    first = trio.deal(2)
+    for section, plan in enumerate(trio.dealer.plans):
+        one, two = (np.frombuffer(part, np.int64) for part in trio.material[first, section])
+        both = one.reshape(2, plan.both_words)
+        fixed = two[: 2 * plan.dealt_words].reshape(2, plan.dealt_words)
+        slots = [slot for slot in plan.slots.values() if slot.kind is Kind.BOTH]
+        assert len(slots) == len(plan.both) == (0, 3, 1)[section]  # two norms and the reciprocal; the last norm
+        assert sum(slot.row_words() for slot in slots) == plan.both_words
+        for key, at in plan.both.items():
+            words = plan.slots[key].row_words()
+            np.testing.assert_array_equal(both[:, at : at + words], fixed[:, plan.dealt[key] :][:, :words])
+    trio.evaluators[0].announce(3, 1, 6)
     with pytest.raises(ValueError, match="exact length"):
-        trio.evaluators[0].prepare(1, 0, b"\0")
+        trio.evaluators[0].prepare(3, 0, b"\0")
 
 
 def test_material_of_a_block_that_was_not_announced() -> None:

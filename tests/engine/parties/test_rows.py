@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from engine.errors import SessionStopped
+from engine.gates import sides
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
+from engine.ring.fixed import Ring
 from tests.engine.trio import Mail, Trio, prompt, small_model, together
 
 
@@ -125,6 +127,26 @@ def test_prepared_sections_take_memory_until_they_are_used_or_discarded() -> Non
     trio.deal(4)
     trio.rewind(4)
     assert [(e.queued_bytes, e.queued_rows) for e in trio.evaluators] == [(0, 0), (0, 0)]
+
+
+def test_used_rows_of_a_block_are_given_back_and_the_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With pages small enough for the small model, and all of them touched by something else once they are free."""
+    spent: list[int] = []
+
+    def give_back(array: Ring) -> None:
+        spent.append(array.shape[0])
+        array[:] = -1
+
+    monkeypatch.setattr(sides, "give_back", give_back)
+    trio, plain = Trio(small_model()), small_model().plain()
+    trio.deal(30)
+    for tokens in ([3, 5, 8], [1], [2], prompt(20), [4]):
+        off = trio.step(tokens).logits - plain.run(tokens, answers=1)
+        assert abs(off).max() < 0.03
+    sections = small_model().spec.sections
+    arrays = 4 * sections  # both evaluators' of a section: a tape, and what was dealt
+    assert spent.count(3) == spent.count(4) == spent.count(5) == spent.count(25) == spent.count(26) == arrays
+    assert len(spent) == 5 * arrays
 
 
 def test_a_lost_peer_leaves_the_context_and_spends_the_rows() -> None:

@@ -43,7 +43,7 @@ def test_answers_that_reach_into_an_earlier_pass() -> None:
     trio = Trio(small_model(1))
     step = trio.step(prompt(70), answers=10)  # passes of 64 and 6 rows: the first answers 4
     close(step, small_model(1).plain().run(prompt(70), answers=10))
-    assert step.rounds == 2 * (2 + 24 + 5)
+    assert step.rounds == 2 * (2 + 20 + 4)
 
 
 def test_one_token_of_the_prefix_in_place_of_all() -> None:
@@ -88,8 +88,8 @@ def test_blocks_and_steps_need_not_meet() -> None:
         close(step, plain.run(tokens, answers=1))
         rounds.append(step.rounds)
     assert trio.dealer.queued_rows == 0
-    layers = 2 + 24 * LAYERS
-    assert rounds == [layers + 5, 3 * layers + 5, layers + 5]
+    layers = 2 + 20 * LAYERS
+    assert rounds == [layers + 4, 3 * layers + 4, layers + 4]
 
 
 def test_the_context_may_be_filled_to_its_last_token() -> None:
@@ -102,21 +102,32 @@ def test_the_context_may_be_filled_to_its_last_token() -> None:
 
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("context", [8, 200])
-def test_rounds_are_2_and_24_a_layer_and_5_whatever_the_context(layers: int, context: int) -> None:
+def test_rounds_are_2_and_23_a_layer_and_5_whatever_the_context(layers: int, context: int) -> None:
     trio = Trio(small_model(layers))
     first = trio.step(prompt(context - 4)[:64])
     for start in range(64, context - 4, 64):
         first = trio.step(prompt(context - 4)[start : start + 64])
     assert trio.dealer.position == context
     step = trio.step([3])
-    expected = 2 + 24 * layers + 5
+    expected = 2 + 20 * layers + 4
     assert first.rounds == step.rounds == expected
     assert first.answer.rounds == step.answer.rounds == expected
     assert [len(m) for m in step.sent[0]] == [len(m) for m in step.sent[1]]
 
 
 def test_a_pass_that_is_not_answered_has_no_rounds_for_it() -> None:
-    assert Trio(small_model()).step(prompt(100)).rounds == (2 + 24 * LAYERS) + (2 + 24 * LAYERS + 5)
+    assert Trio(small_model()).step(prompt(100)).rounds == (2 + 20 * LAYERS) + (2 + 20 * LAYERS + 4)
+
+
+@pytest.mark.parametrize("tiny", [(), ("embed", "0.o"), ("embed", "0.o", "0.down")], ids=["no norm", "one norm", "two norms"])
+def test_norms_that_lift_a_small_residual_to_more_bits(tiny: tuple[str, ...]) -> None:
+    model = small_model(tiny=tiny)
+    norms = [norm for layer in model.spec.layer for norm in (layer.attention_norm, layer.mlp_norm)]
+    lifting = [norm.exponent <= model.spec.scales.norm - model.spec.scales.residual for norm in norms]
+    assert lifting[: len(tiny)] == [True] * len(tiny)
+    trio, plain = Trio(model), model.plain()
+    for tokens in (prompt(9), [3], [306]):  # a residual of 1/64 has 12 of its 18 bits: a wrong share would be off by 2^60
+        assert abs(trio.step(tokens).logits - plain.run(tokens, answers=1)).max() < 10 * LARGEST
 
 
 def test_messages_have_the_same_lengths_for_any_prompt_of_that_length() -> None:

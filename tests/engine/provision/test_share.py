@@ -20,7 +20,7 @@ from engine.parties.room import RESERVE, Halves
 from engine.parties.trio import Trio
 from engine.provision.checkpoint import open_checkpoint
 from engine.provision.fold import program_tensor
-from engine.provision.pack import Manifest, describe, load_client_model, load_node_pack, model_digest, write_manifest
+from engine.provision.pack import FORMAT, Manifest, describe, load_client_model, load_node_pack, model_digest, write_manifest
 from engine.provision.share import MAX_CONTEXT, MAX_NAME, MAX_PREFIX, Options, share
 from engine.provision.weights import WeightSource
 from engine.ring.fixed import decode
@@ -145,9 +145,10 @@ def test_the_wrong_kind_and_another_format_are_refused(copy: Path) -> None:
     with pytest.raises(ModelError, match="no node pack here"):
         load_node_pack(copy)
     manifest = copy / "node1" / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 2}))
-    with pytest.raises(ModelError, match="another version"):
-        load_node_pack(copy / "node1")
+    for other in (FORMAT - 1, FORMAT + 1):
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": other}))
+        with pytest.raises(ModelError, match="another version's"):
+            load_node_pack(copy / "node1")
 
 
 def test_a_manifest_cannot_name_files_outside_its_pack(copy: Path) -> None:
@@ -201,7 +202,7 @@ def test_metadata_that_contradicts_itself(copy: Path) -> None:
         load_node_pack(copy / "node1")
 
 
-@pytest.mark.parametrize("name", ["0.silu", "reciprocal.fine", "exp", "pow.fine"])
+@pytest.mark.parametrize("name", ["0.silu", "reciprocal", "exp", "pow.fine"])
 @pytest.mark.parametrize("cut", [(..., slice(-1)), (slice(0), ...), (None, ...)])
 def test_a_table_of_another_shape(name: str, cut: tuple[object, ...], copy: Path) -> None:
     """A kernel would read behind its end."""

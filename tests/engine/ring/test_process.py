@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.ring.process import keep_apart, lasting
+from engine.ring.process import give_back, keep_apart, lasting, sparse, trim
 
 PROGRAM = """
 import sys
@@ -85,16 +85,92 @@ def test_lasting_memory_can_be_written_and_read_as_words(size: int) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_large_lasting_memory_goes_back_when_nobody_holds_it() -> None:
     """Whatever was asked for after it."""
-
-    def private() -> int:
-        found = re.search(r"^RssAnon:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-        return int(found[1]) << 10 if found else 0
-
-    before = private()
+    before = _private()
     held = lasting(64 << 20)
     held[:] = 1
     later = np.ones(1000)
-    assert private() > before + (60 << 20)
+    assert _private() > before + (60 << 20)
     del held
-    assert private() < before + (10 << 20)
+    assert _private() < before + (10 << 20)
     del later
+
+
+def _private() -> int:
+    """This process's private pages, in bytes."""
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
+    assert found
+    return int(found[1]) << 10
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux is told")
+def test_a_part_that_is_given_back_takes_no_memory_and_the_rest_keeps_its_words() -> None:
+    array = lasting(40 << 20).view(np.int64)
+    array[:] = 7
+    before, half = _private(), array.size // 2
+    give_back(array[:half])
+    assert _private() <= before - (16 << 20)
+    assert (array[half:] == 7).all()
+
+
+@pytest.mark.parametrize("size", [0, 8, 1 << 12, 1 << 21])
+def test_nothing_is_given_back_beyond_the_part(size: int) -> None:
+    """Whole huge pages only: of a small part none."""
+    array = lasting(8 << 20)
+    array[:] = 7
+    give_back(array[100 : 100 + size])
+    assert (array[:100] == 7).all()
+    assert (array[100 + size :] == 7).all()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_sparse_memory_is_there_where_it_is_written_to() -> None:
+    """A word in each MB of 256 MB: a page each, not a huge page each."""
+    before = _private()
+    held = sparse(256, 1 << 17)
+    held[:, 0] = 7
+    assert _private() < before + (16 << 20)
+    assert (held[:, 0] == 7).all()
+    assert not held[:, 1].any()
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0, 2), (1,), (2, 3, 5)])
+def test_sparse_memory_has_its_shape_and_is_zero(shape: tuple[int, ...]) -> None:
+    held = sparse(*shape)
+    assert (held.shape, held.dtype) == (shape, np.int64)
+    assert not held.any()
+    held[...] = -1
+    assert held.flags.c_contiguous
+
+
+FREED = """
+from engine.ring.process import NODE_BYTES, trim, tune_process
+tune_process(NODE_BYTES)
+import re
+import numpy as np
+def private():
+    return int(re.search(r"RssAnon:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) >> 10
+before = private()
+kept = [(np.ones(1 << 17), np.ones(16)) for _ in range(200)]
+kept = [small for large, small in kept]
+held = private()
+trim()
+print(before, held, private())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc keeps and gives back")
+def test_what_was_freed_is_given_back_on_demand() -> None:
+    """200 MiB of arrays, each with a small one behind it that stays."""
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    before, held, after = map(int, done.stdout.split())
+    assert held > before + 150
+    assert after < before + 50
+
+
+def test_giving_back_twice_or_nothing_is_no_harm() -> None:
+    trim()
+    trim()
+    array = lasting(4 << 20)
+    give_back(array)
+    give_back(array)
+    give_back(array[:0])

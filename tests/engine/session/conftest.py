@@ -84,8 +84,7 @@ class Talk:
     def ready(self) -> None:
         self.client.receive(self.node.send_ready())
         self.node.receive(self.client.send_block(1, 3, PREFIX))
-        if self.role == 2:
-            self.node.receive(self.client.send_material(1, 0, bytes(10), 10))
+        self.node.receive(self.client.send_material(1, 0, bytes(10), 10))
 
     def step(self) -> None:
         self.node.receive(self.client.send_step(make_step(1, PREFIX)))
