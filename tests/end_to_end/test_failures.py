@@ -18,10 +18,12 @@ from app.demo import demo
 from app.local_party import Conversation, Endpoints, Progress
 from app.node_process import NodeProcess, Parties, listening, wait_until_ready
 from engine.errors import LinkError, ModelError
+from engine.link.connection import PATIENCE_SECONDS, PING_SECONDS
 from tests.conftest import belongings
 from tests.models.shared_small import Follow, SharedSmall, greedy
 
-NOTICED = 5.0
+NOTICED = 10.0
+"""A wait's end on a machine that also does other things; what the limits themselves allow is asserted exactly."""
 
 
 class Nodes:
@@ -147,6 +149,10 @@ def test_sigterm_in_a_session_ends_a_node_cleanly(small: SharedSmall, nodes: Nod
     nodes.restart(1)
 
 
+def test_the_limits_of_silence_leave_time_to_tell_the_others_within_5_s() -> None:
+    assert PING_SECONDS + PATIENCE_SECONDS <= 4
+
+
 def test_a_frozen_node_is_noticed_by_its_silence(small: SharedSmall, nodes: Nodes) -> None:
     with nodes.open() as conversation:
         answer = conversation.generate(small.prompt(10), max_tokens=200, choose=greedy)
@@ -205,7 +211,7 @@ def test_leaving_takes_frozen_nodes_along_at_once(small: SharedSmall) -> None:
         for pid in parties.pids:
             os.kill(pid, signal.SIGSTOP)
         left = time.monotonic()
-    assert time.monotonic() - left < 2
+    assert time.monotonic() - left < NOTICED / 2
     for pid in parties.pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -145,7 +145,7 @@ def test_closing_right_after_a_question_is_prompt(show: Show) -> None:
     began = time.monotonic()
     with shown.qtbot.waitSignal(shown.window.closed):
         shown.window.close()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5  # the answer takes ten
 
 
 def test_a_question_that_brings_a_dead_node_back_says_so(open_window: OpenWindow, qtbot: QtBot) -> None:
