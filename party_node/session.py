@@ -65,7 +65,7 @@ class ServedSession:
             self._fail(error)
         finally:
             self._link.close()
-            trim()
+            trim(pages=True)
 
     def _serve(self, hello: Hello) -> None:
         self._log = self._log.bind(session=(self._session.session or b"").hex()[:8])

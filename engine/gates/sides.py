@@ -182,6 +182,7 @@ class Material(Secret):
         self.plan, self.rows = plan, rows
         self.arrays: dict[SlotKey, Ring] = {}
         self.held: list[Ring] = []  #: what the fixed slots are views of, each [rows, words]
+        self._spent = 0
         self._bounds = {key: plan.slots[key].offsets(rows) for key in plan.keyed}
 
     @property
@@ -192,15 +193,16 @@ class Material(Secret):
     def spend(self, rows: int) -> None:
         """The first `rows` rows will not be asked for again: most of their memory goes back to the kernel."""
         for array in self.held:
-            give_back(array[:rows])
+            give_back(array[:rows], self._spent * array[:1].nbytes)
+        self._spent = rows
 
-    def part(self, key: SlotKey, start: int, stop: int) -> Ring:
-        """A slot's words for rows start … stop - 1, contiguous: [rows, words] or flat."""
-        array = self.arrays[key]
-        bounds = self._bounds.get(key)
-        if bounds is None:
-            return np.ascontiguousarray(array[start:stop])
-        return array[bounds[start] : bounds[stop]]
+    def part(self, start: int, stop: int) -> dict[SlotKey, Ring]:
+        """Each slot's words for rows start … stop - 1: [rows, words], or flat where they grow with the keys."""
+        bounds = self._bounds
+        return {
+            key: array[bounds[key][start] : bounds[key][stop]] if key in bounds else array[start:stop]
+            for key, array in self.arrays.items()
+        }
 
 
 def prepare(

@@ -57,14 +57,15 @@ def evaluate(e: Evaluation, z: Opening, bits: int, to: int, name: str, *, share:
     lam = e.share("lam", z.extent) if share else None
     a, b = e.share("a", z.extent, bit=True), e.share("b", z.extent, bit=True)
     c = np.ascontiguousarray(z.c)
-    m = np.empty_like(c)
+    m = np.empty(c.size, np.int64)
     e.alarm ^= truncate_opened(
         c.reshape(-1), e.rows.offsets(z.extent), bits - to, a.reshape(-1), b.reshape(-1), e.rows.serials,
-        alarm_seed(e.section, e.gate), m.reshape(-1),
+        alarm_seed(e.section, e.gate), m,
     )  # fmt: skip
+    m = m.reshape(c.shape)
     if lam is None:
         return Wire(m, None, z.extent)
-    return Wire(m, lam.reshape(m.shape), z.extent, source=e.key("lam"))
+    return Wire(m, lam.reshape(c.shape), z.extent, source=(e.gate, "lam"))
 
 
 def clear(p: Clear, z: Real, bits: int, to: int, name: str, *, share: bool = True) -> Real:

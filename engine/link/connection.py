@@ -89,6 +89,7 @@ class Connection:
         self._view = memoryview(bytearray(_READ_BYTES))
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._polled = select.POLLIN
         self._lock = Lock()
         self._inbox: deque[bytes | bytearray] = deque()
         self._outbox: deque[memoryview] = deque()
@@ -233,8 +234,10 @@ class Connection:
         """The next message, once the outgoing byte number `ticket` has left too."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._inbox or (self._flushed < ticket and self._error is None):
-            wanted = 0 if self._inbox else select.POLLIN
-            self._poll.modify(self._sock, wanted | select.POLLOUT if self._outbox else wanted)
+            wanted = (0 if self._inbox else select.POLLIN) | (select.POLLOUT if self._outbox else 0)
+            if wanted != self._polled:
+                self._poll.modify(self._sock, wanted)
+                self._polled = wanted
             patience, began = self._patience(deadline), time.monotonic()
             happened = self._poll.poll(patience)
             with self._lock:
@@ -316,7 +319,7 @@ class Connection:
     def _write(self) -> None:
         while self._outbox:
             head = self._outbox[0]
-            count = self._sock.send(head[:_WRITE_BYTES])  # OpenSSL wants a refused piece again
+            count = self._sock.send(head if len(head) <= _WRITE_BYTES else head[:_WRITE_BYTES])  # a refused piece comes again
             self._flushed += count
             if count == len(head):
                 self._outbox.popleft()
@@ -343,6 +346,9 @@ class Connection:
 
     def _take(self, heard: list[bytes | Event]) -> None:
         """Sort messages and what the protocol made of other bytes."""
+        if self._splitter.alone:
+            self._inbox.extend(cast("list[bytes]", heard))
+            return
         self._pass_on()  # pongs, the answer to a close, the complaint about an error
         for event in heard:
             if isinstance(event, bytes):

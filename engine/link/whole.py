@@ -50,11 +50,13 @@ class FrameSplitter:
         self._protocol, self._limit = protocol, max_size
         self._masked = _MASKED if protocol.side is Side.SERVER else 0
         self._ours = clean
+        self.alone = False  #: whether the protocol had no part in what was taken last
         self._held = bytearray()  # of a frame that is not whole
         self._needed = 0
 
     def take(self, data: memoryview) -> list[bytes | Event]:
         """Whole messages, and what the protocol makes of everything else, in order."""
+        self.alone = True
         if self._held:
             self._held += data
             if len(self._held) < self._needed:
@@ -97,6 +99,7 @@ class FrameSplitter:
         return apply_mask(frame[body:], bytes(frame[body - 4 : body])) if self._masked else bytes(frame[body:])
 
     def _fed(self, data: memoryview) -> list[bytes | Event]:
+        self.alone = False
         # A view does where bytes are asked for: the protocol appends it to its own buffer.
         self._protocol.receive_data(cast(bytes, data))
         return list(self._protocol.events_received())

@@ -304,10 +304,11 @@ class Evaluator:
 
     def _free(self) -> None:
         with self._changed:
+            for block in self._blocks:
+                for material in block.sections if block.used else ():
+                    if material is not None:
+                        material.spend(block.used)
             self._blocks = [block for block in self._blocks if block.used < block.rows.count]
-            for material in self._blocks[0].sections if self._blocks and self._blocks[0].used else ():
-                if material is not None:
-                    material.spend(self._blocks[0].used)
 
     def discard(self) -> None:
         """Discard every queued row, the running step's too: it ends where it next asks for material."""

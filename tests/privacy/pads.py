@@ -117,7 +117,8 @@ class Alone:
         def watched(e: Evaluation, masked: Words, extent: Extent, codec: Codec = Codec.WORDS) -> Opening:
             place = (e.section, e.gate, len(pending), len(self.segments))
             opened = low(words_of(masked.size, "opened", *place), codec.value)
-            pending.append(Segment(e.section, e.gate, e._start, e._start + e.rows.count, codec, opened))
+            start = e.rows.first - 1
+            pending.append(Segment(e.section, e.gate, start, start + e.rows.count, codec, opened))
             return inner(e, masked, extent, codec)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -161,7 +162,7 @@ def check_messages(model: Shared, role: int) -> int:
         xor = one.codec in (Codec.XOR10, Codec.XOR16)
         difference = low(one.sent ^ two.sent if xor else two.sent - one.sent, one.codec.value)
         for section, key in [place for place in spare if place[0] == one.section]:
-            amount = amounts[section].part(key, one.start, one.stop).reshape(-1)
+            amount = amounts[section].part(one.start, one.stop)[key].reshape(-1)
             if role == 2 and section == 0 and key[1] == "z":  # its last mask comes from the dealer, online
                 amount = words_of(amount.size, "kappa2 moved")
             if xor == (key[1] in XORED) and np.array_equal(low(amount, one.codec.value), difference):

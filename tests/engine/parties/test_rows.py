@@ -133,18 +133,19 @@ def test_used_rows_of_a_block_are_given_back_and_the_others_stay(monkeypatch: py
     """With pages small enough for the small model, and all of them touched by something else once they are free."""
     spent: list[int] = []
 
-    def give_back(array: Ring) -> None:
+    def give_back(array: Ring, before: int) -> None:
         spent.append(array.shape[0])
+        assert before == (spent[-1 - arrays] * array[:1].nbytes if len(spent) > arrays else 0)
         array[:] = -1
 
+    sections = small_model().spec.sections
+    arrays = 4 * sections  # both evaluators' of a section: a tape, and what was dealt
     monkeypatch.setattr(sides, "give_back", give_back)
     trio, plain = Trio(small_model()), small_model().plain()
     trio.deal(30)
     for tokens in ([3, 5, 8], [1], [2], prompt(20), [4]):
         off = trio.step(tokens).logits - plain.run(tokens, answers=1)
         assert abs(off).max() < 0.03
-    sections = small_model().spec.sections
-    arrays = 4 * sections  # both evaluators' of a section: a tape, and what was dealt
     assert spent.count(3) == spent.count(4) == spent.count(5) == spent.count(25) == spent.count(26) == arrays
     assert len(spent) == 5 * arrays
 

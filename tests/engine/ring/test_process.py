@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.ring import process
 from engine.ring.process import give_back, keep_apart, lasting, sparse, trim
 
 PROGRAM = """
@@ -108,8 +109,61 @@ def test_a_part_that_is_given_back_takes_no_memory_and_the_rest_keeps_its_words(
     array[:] = 7
     before, half = _private(), array.size // 2
     give_back(array[:half])
+    trim(pages=True)
     assert _private() <= before - (16 << 20)
     assert (array[half:] == 7).all()
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[process._Pool]:
+    """One of six pages of our own, on a kernel that can move them."""
+    if not sys.platform.startswith("linux") or tuple(map(int, os.uname().release.split(".")[:2])) < (5, 7):
+        pytest.skip("only Linux moves pages")
+    monkeypatch.setattr(process, "_POOL_PAGES", 5)
+    monkeypatch.setattr(process, "_pool", own := process._Pool())
+    yield own
+    own.drain()
+
+
+def test_what_is_given_back_is_the_next_arrays_memory(pool: process._Pool) -> None:
+    """Of 6 MB no page is asked for anew; what holds them no more reads zeros, and cannot touch them."""
+    array = lasting(12 << 20)
+    array[:] = 7
+    give_back(array[: 6 << 20])
+    before = _private()
+    later = lasting(5 << 20)
+    later[:] = 9
+    assert _private() <= before + (1 << 20) + (5 << 20) - (4 << 20)  # what is not a whole page of it is new
+    moved = array[: 6 << 20] != 7
+    assert moved.sum() >= 4 << 20
+    assert not array[: 6 << 20][moved].any()
+    array[: 6 << 20] = 5
+    assert (later == 9).all()
+    assert (array[6 << 20 :] == 7).all()
+    del array
+    assert (later == 9).all()
+
+
+def test_the_pool_has_an_end_and_the_kernel_gets_the_rest(pool: process._Pool) -> None:
+    array = lasting(40 << 20)
+    array[:] = 7
+    before = _private()
+    give_back(array)
+    assert before - (30 << 20) <= _private() <= before - (24 << 20)
+    assert not pool.put(array.ctypes.data)
+    trim(pages=True)
+    assert _private() <= before - (36 << 20)
+    assert not pool.take(array.ctypes.data)
+
+
+def test_what_was_given_back_is_not_given_again(pool: process._Pool) -> None:
+    """Rows are used one by one: each time all the used ones are named."""
+    array = lasting(8 << 20)
+    array[:] = 7
+    for stop in range(1 << 20, 9 << 20, 1 << 20):
+        give_back(array[:stop], stop - (1 << 20))
+    assert 3 <= len(pool._full) <= 4
+    assert len(set(pool._full)) == len(pool._full)
 
 
 @pytest.mark.parametrize("size", [0, 8, 1 << 12, 1 << 21])
