@@ -11,6 +11,7 @@ import numpy as np
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.ring.fixed import Real, Ring
+from engine.ring.linear import add_products
 from engine.wire import Extent, Mask, Opening, Rho, Wire
 
 
@@ -59,9 +60,9 @@ def deal_multiply(d: Dealing, x: Mask, y: Mask) -> Rho:
 
 def evaluate_multiply(e: Evaluation, x: Wire, y: Wire) -> Opening:
     """Opens x·y, x [rows, n], y [rows, groups] with groups dividing n: each y serves a run of n / groups elements."""
-    online, masked = _halves(e, y.full())[:, :, None], y.m[:, :, None]
-    z = _grouped(x.full().m, y.m) * online - _grouped(x.share(), y.m) * masked
-    return e.open(z.reshape(x.m.shape) + e.kappa("z", x.extent), x.extent)
+    z = np.array(e.kappa("z", x.extent))
+    add_products(np.ascontiguousarray(x.full().m), np.ascontiguousarray(x.share()), _halves(e, y.full()), y.m, z)
+    return e.open(z, x.extent)
 
 
 def clear_multiply(p: Clear, x: Real, y: Real) -> Real:

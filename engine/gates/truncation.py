@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
-from engine.ring.fixed import Real
+from engine.ring.fixed import Real, Ring
 from engine.ring.words import mix, truncate_mask, truncate_opened
 from engine.wire import Mask, Opening, Rho, Wire
 
@@ -57,7 +57,7 @@ def evaluate(e: Evaluation, z: Opening, bits: int, to: int, name: str, *, share:
     lam = e.share("lam", z.extent) if share else None
     a, b = e.share("a", z.extent, bit=True), e.share("b", z.extent, bit=True)
     c = np.ascontiguousarray(z.c)
-    m = np.empty(c.size, np.int64)
+    m: Ring = np.empty(c.size, np.int64)
     e.alarm ^= truncate_opened(
         c.reshape(-1), e.rows.offsets(z.extent), bits - to, a.reshape(-1), b.reshape(-1), e.rows.serials,
         alarm_seed(e.section, e.gate), m,

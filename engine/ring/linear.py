@@ -136,6 +136,18 @@ def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8
 
 
 @kernel
+def add_products(m: Ring, lam: Ring, online: Ring, masked: Ring, out: Ring) -> None:
+    """``out += m·online - lam·masked`` for [rows, n] by [rows, groups], C-contiguous: each of a group's serves a run of n / groups."""
+    rows, groups = online.shape
+    size = m.shape[1] // groups
+    for r in range(rows):
+        for g in range(groups):
+            own, shown = online[r, g], masked[r, g]
+            for i in range(g * size, (g + 1) * size):
+                out[r, i] += m[r, i] * own - lam[r, i] * shown
+
+
+@kernel
 def add_into(a: Ring, b: Ring, out: Ring) -> None:
     """``out[:] = a + b`` for flat arrays of one length."""
     for i in range(a.size):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ring.linear import add_into, multiply_into, multiply_low40_into, subtract_product
+from engine.ring.linear import add_into, add_products, multiply_into, multiply_low40_into, subtract_product
 from tests.engine.gates.alone import big, words, wrapped
 
 SIDES = (0, 1, 2, 3, 4, 5, 7, 8, 9)
@@ -33,6 +33,17 @@ def test_a_product_with_low_words_is_right_modulo_2_to_40(rows: int) -> None:
         expected = out + x @ w.T
         multiply_low40_into(x, w.astype(np.uint32), (w >> 32).astype(np.uint8), out)
         assert not ((out ^ expected) & ((1 << 40) - 1)).any()
+
+
+@pytest.mark.parametrize(("rows", "groups", "size"), [(0, 1, 3), (1, 1, 5), (1, 5, 1), (2, 3, 4), (3, 2, 0)])
+def test_products_of_wires_are_added_group_by_group(rows: int, groups: int, size: int) -> None:
+    rng = np.random.default_rng(rows)
+    m, lam, out = (words(rng, rows, groups * size) for _ in range(3))
+    online, masked = words(rng, rows, groups), words(rng, rows, groups)
+    spread = [np.repeat(big(y), size, axis=1) for y in (online, masked)]
+    expected = wrapped(big(out) + big(m) * spread[0] - big(lam) * spread[1])
+    add_products(m, lam, online, masked, out)
+    np.testing.assert_array_equal(out, expected)
 
 
 @given(rows=st.sampled_from(SIDES), inner=st.integers(0, 20), outer=st.sampled_from(SIDES), seed=st.integers(0, 2**32))
