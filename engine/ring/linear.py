@@ -137,7 +137,7 @@ def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8
 
 @kernel
 def add_products(m: Ring, lam: Ring, online: Ring, masked: Ring, out: Ring) -> None:
-    """``out += m·online - lam·masked`` for [rows, n] by [rows, groups], C-contiguous: each of a group's serves a run of n / groups."""
+    """``out += m·online - lam·masked``, [rows, n] by [rows, groups], C-contiguous: each group has one factor."""
     rows, groups = online.shape
     size = m.shape[1] // groups
     for r in range(rows):
