@@ -123,7 +123,7 @@ class _Pool:
         with self._lock:
             if self._room is None:
                 self._room = _mapped((_POOL_PAGES + 1) * _PAGE, huge=True)
-                self._empty = list(_whole_pages(np.frombuffer(self._room, np.uint8)))
+                self._empty = list(_whole_pages(np.frombuffer(self._room, np.uint8)))[:_POOL_PAGES]
             if not self._empty or not _move(page, self._empty[-1]):
                 return False
             self._full.append(self._empty.pop())
