@@ -22,8 +22,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 NODE_BYTES = 32 << 20
 """Arrays up to this size are kept by a node: as large as the C library allows."""
 DESKTOP_BYTES = 16 << 20
-"""By the desktop, whose sections of 64 rows are 15 MB: 0.66 GB. With 4 MB it is 0.55 GB and a row takes 10 ms longer to deal; with
-32 MB 0.81 GB, for nothing."""
+"""By the desktop, whose sections of 64 rows are 15 MB: 0.66 GB at most. With 4 MB it has 0.55 GB, and a row takes 10 ms longer
+to deal; with 32 MB it has 0.81."""
 _KEPT_BYTES = 256 << 20
 _LASTING_BYTES = 1 << 20
 _PAGE = 2 << 20  # a huge one: of a smaller part of it, the kernel would only note that it is free
