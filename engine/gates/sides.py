@@ -226,7 +226,8 @@ def prepare(
     fill_tape(tape, stream, section, rows)
     data = np.frombuffer(dealt, np.uint8)
     if not data.flags.writeable or data.ctypes.data % 8:
-        data = data.copy()  # kernels are compiled for aligned, writable words
+        data, given = lasting(data.size), data  # kernels are compiled for aligned, writable words
+        data[:] = given
     a_row, places = (plan.both_words, plan.both) if role == 1 else (plan.dealt_words, plan.dealt)
     at_keyed = a_row * 8 * rows.count
     fixed = data[:at_keyed].view(np.int64).reshape(rows.count, a_row)

@@ -29,6 +29,7 @@ _LASTING_BYTES = 1 << 20
 _PAGE = 2 << 20  # a huge one: of a smaller part of it, the kernel would only note that it is free
 _DONT_NEED = 4  # of <sys/mman.h>, on Linux
 _MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE, _FIXED, _DONTUNMAP: the words go, the range stays (Linux 5.7)
+_READ_WRITE, _ANEW = 1 | 2, 0x02 | 0x10 | 0x20  # PROT_READ | _WRITE; MAP_PRIVATE | _FIXED | _ANONYMOUS
 _POOL_PAGES = 96  # 192 MB: what some 16 rows of the 135M model need
 
 
@@ -96,8 +97,8 @@ def give_back(spent: NDArray[Any], before: int = 0) -> None:
     pages = _whole_pages(spent)
     pages = pages[len(_whole_pages(spent.reshape(-1).view(np.uint8)[:before])) :]
     kept = next((i for i, page in enumerate(pages) if not _pool.put(page)), len(pages))
-    if kept < len(pages) and (madvise := _of_linux("madvise")):
-        madvise(ctypes.c_void_p(pages[kept]), ctypes.c_size_t((len(pages) - kept) * _PAGE), _DONT_NEED)
+    if kept < len(pages):
+        _drop(pages[kept], len(pages) - kept)
 
 
 def _whole_pages(array: NDArray[Any]) -> range:
@@ -125,7 +126,10 @@ class _Pool:
             if self._room is None:
                 self._room = _mapped((_POOL_PAGES + 1) * _PAGE, huge=True)
                 self._empty = list(_whole_pages(np.frombuffer(self._room, np.uint8)))[:_POOL_PAGES]
-            if not self._empty or not _move(page, self._empty[-1]):
+            if not self._empty:
+                return False
+            if not _move(page, self._empty[-1]):
+                self._empty.clear()  # it will not another time
                 return False
             self._full.append(self._empty.pop())
             return True
@@ -135,15 +139,17 @@ class _Pool:
         with self._lock:
             if not self._full:
                 return False
-            self._empty.append(self._full.pop())
-            return _move(self._empty[-1], page)
+            if _move(self._full[-1], page):
+                self._empty.append(self._full.pop())
+                return True
+            _drop(self._full.pop())
+            return False
 
     def drain(self) -> None:
         """Give all that is kept back to the kernel."""
         with self._lock:
-            madvise = _of_linux("madvise")
-            for page in self._full if madvise else ():
-                madvise(ctypes.c_void_p(page), ctypes.c_size_t(_PAGE), _DONT_NEED)
+            for page in self._full:
+                _drop(page)
             self._empty += self._full
             self._full = []
 
@@ -153,12 +159,22 @@ _pool = _Pool()
 
 def _move(page: int, to: int) -> bool:
     """Move a huge page's memory to another range of ours, whose own is dropped. False: this kernel can't."""
-    mremap = _of_linux("mremap")
-    if mremap is None:
+    mremap, map_anew = _of_linux("mremap"), _of_linux("mmap")
+    if mremap is None or map_anew is None:
         return False
-    mremap.restype = ctypes.c_void_p
-    size = ctypes.c_size_t(_PAGE)
-    return bool(mremap(ctypes.c_void_p(page), size, size, ctypes.c_int(_MOVE), ctypes.c_void_p(to)) == to)
+    mremap.restype = map_anew.restype = ctypes.c_void_p
+    size, there = ctypes.c_size_t(_PAGE), ctypes.c_void_p(to)
+    if mremap(ctypes.c_void_p(page), size, size, ctypes.c_int(_MOVE), there) == to:
+        return True
+    # It may have unmapped the other range before it failed.
+    map_anew(there, size, ctypes.c_int(_READ_WRITE), ctypes.c_int(_ANEW), ctypes.c_int(-1), ctypes.c_long(0))
+    return False
+
+
+def _drop(page: int, count: int = 1) -> None:
+    """Give huge pages to the kernel (Linux only)."""
+    if madvise := _of_linux("madvise"):
+        madvise(ctypes.c_void_p(page), ctypes.c_size_t(count * _PAGE), _DONT_NEED)
 
 
 def trim(*, pages: bool = False) -> None:

@@ -157,6 +157,21 @@ def test_the_pool_has_an_end_and_the_kernel_gets_the_rest(pool: process._Pool) -
     assert not pool.take(array.ctypes.data)
 
 
+def test_a_kernel_that_moves_no_pages_gets_them_back(pool: process._Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was to be there can be written to."""
+    array = lasting(24 << 20)
+    array[:] = 7
+    give_back(array[: 6 << 20])
+    monkeypatch.setattr(process, "_MOVE", 1 << 30)
+    later = lasting(12 << 20)
+    later[:] = 9
+    before = _private()
+    give_back(array[12 << 20 :])
+    assert _private() <= before - (6 << 20)
+    assert (array[6 << 20 : 12 << 20] == 7).all()
+    assert (later == 9).all()
+
+
 def test_what_was_given_back_is_not_given_again(pool: process._Pool) -> None:
     """Rows are used one by one: each time all the used ones are named."""
     array = lasting(8 << 20)
