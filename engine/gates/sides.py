@@ -191,7 +191,7 @@ class Material(Secret):
         return sum(array.nbytes for array in self.arrays.values())
 
     def spend(self, rows: int) -> None:
-        """The first `rows` rows will not be asked for again: most of their memory goes back to the kernel."""
+        """The first `rows` rows will not be asked for again: most of their memory is given back."""
         for array in self.held:
             give_back(array[:rows], self._spent * array[:1].nbytes)
         self._spent = rows

@@ -65,7 +65,7 @@ def evaluate(e: Evaluation, z: Opening, bits: int, to: int, name: str, *, share:
     m = m.reshape(c.shape)
     if lam is None:
         return Wire(m, None, z.extent)
-    return Wire(m, lam.reshape(c.shape), z.extent, source=(e.gate, "lam"))
+    return Wire(m, lam.reshape(c.shape), z.extent, source=e.key("lam"))
 
 
 def clear(p: Clear, z: Real, bits: int, to: int, name: str, *, share: bool = True) -> Real:

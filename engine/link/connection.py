@@ -319,7 +319,7 @@ class Connection:
     def _write(self) -> None:
         while self._outbox:
             head = self._outbox[0]
-            count = self._sock.send(head if len(head) <= _WRITE_BYTES else head[:_WRITE_BYTES])  # a refused piece comes again
+            count = self._sock.send(head[:_WRITE_BYTES])  # OpenSSL wants a refused piece again
             self._flushed += count
             if count == len(head):
                 self._outbox.popleft()

@@ -5,7 +5,7 @@ import math
 import mmap
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -47,9 +47,12 @@ def tune_process(kept: int) -> None:
 
 
 @cache
-def _of_linux(name: str) -> Any:  # noqa: ANN401  a ctypes function, or None
+def _of_linux(name: str, returns: type[Any] = ctypes.c_int) -> Callable[..., int | None] | None:
     """A function of Linux's C library; None where it has none of that name: mallopt and malloc_trim are glibc's."""
-    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
+    function = getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
+    if function is not None:
+        function.restype = returns
+    return function
 
 
 def lasting(size: int) -> NDArray[np.uint8]:
@@ -159,10 +162,9 @@ _pool = _Pool()
 
 def _move(page: int, to: int) -> bool:
     """Move a huge page's memory to another range of ours, whose own is dropped. False: this kernel can't."""
-    mremap, map_anew = _of_linux("mremap"), _of_linux("mmap")
+    mremap, map_anew = (_of_linux(name, ctypes.c_void_p) for name in ("mremap", "mmap"))
     if mremap is None or map_anew is None:
         return False
-    mremap.restype = map_anew.restype = ctypes.c_void_p
     size, there = ctypes.c_size_t(_PAGE), ctypes.c_void_p(to)
     if mremap(ctypes.c_void_p(page), size, size, ctypes.c_int(_MOVE), there) == to:
         return True
