@@ -54,6 +54,7 @@ class Evaluation:
         self._material = material
         if material is None:
             return
+        self._slots = {}  # its memory is the next section's
         self._slots = material.part(start, stop)
         if (rows := material.rows.part(start, stop)) != self.rows:
             self.rows = rows

@@ -2,8 +2,9 @@
 
 The plan is recorded by running the evaluator's side of the program over zero rows, so it cannot disagree with the
 program. Fixed slots (the same size for every row) lie side by side in one range of the row's stream; keyed slots (which
-grow with the row's keys) have a range each. A section dealt to the second evaluator is: the fixed slots of each row, then each
-keyed slot; to the first one, those of each row that both receive.
+grow with the row's keys) in another. Those that an evaluator needs ahead of time, for its halves of matrix products, lie
+behind the others, which it draws when the row is computed. A section dealt to the second evaluator is: the fixed slots of each
+row, then each keyed slot; to the first one, those of each row that both receive.
 """
 
 from collections.abc import Iterable
@@ -28,7 +29,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One array of a gate: `extent` elements of `factor` words each (or one bit each) a row, dealt in `width` bytes a word."""
+    """One array of a gate: `extent` elements of `factor` words each (or bits, in `factor` words for 64 elements) a row.
+
+    Dealt in `width` bytes a word.
+    """
 
     kind: Kind
     extent: Extent
@@ -47,11 +51,12 @@ class Slot:
         if not self.bit:
             return elements * self.factor
         runs = -(-np.diff(elements) // 64)
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum(runs)])
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(runs * self.factor)])
 
-    def row_words(self) -> int:
-        """Words a row of a fixed slot."""
-        return -(-self.extent.row // 64) if self.bit else self.extent.row * self.factor
+    def row_words(self, keys: int = 0) -> int:
+        """Words of a row that sees so many keys."""
+        elements = self.extent.row + self.extent.key * keys
+        return self.factor * (-(-elements // 64) if self.bit else elements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +69,31 @@ class Product:
 
 
 @dataclass
+class Drawn:
+    """What an evaluator draws from its stream for a section, and the dealer for it: words [start, stop) of a row's range."""
+
+    online: dict[SlotKey, slice] = field(default_factory=dict)
+    ahead: dict[SlotKey, slice] = field(default_factory=dict)  #: for the halves of products that are made ahead of time
+    keyed: dict[SlotKey, Slot] = field(default_factory=dict)  #: in a range of their own, one behind the other
+    online_words: int = 0
+    words: int = 0
+
+    def take(self, slot: Slot) -> slice:
+        """The next words, for a fixed slot."""
+        start = self.words
+        self.words += slot.row_words()
+        return slice(start, self.words)
+
+
+@dataclass
 class Plan:
     """The slots of one section, in the order in which the program first asks for them."""
 
     slots: dict[SlotKey, Slot] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
-    drawn: dict[SlotKey, tuple[int, int]] = field(default_factory=dict)  #: fixed: word offset in the k1 and k2 tapes
+    drawn: tuple["Drawn", "Drawn"] = field(default_factory=lambda: (Drawn(), Drawn()))  #: from k1 and from k2
     dealt: dict[SlotKey, int] = field(default_factory=dict)  #: fixed: word offset in the row that the second evaluator receives
-    keyed: dict[SlotKey, int] = field(default_factory=dict)  #: keyed: stream slot number
     both: dict[SlotKey, int] = field(default_factory=dict)  #: word offset in the row that the first evaluator receives
-    tape_words: tuple[int, int] = (0, 0)
     dealt_words: int = 0
     both_words: int = 0
 
@@ -85,19 +105,27 @@ class Plan:
         if slot.keyed:
             if slot.kind is Kind.BOTH:
                 raise RuntimeError("what both receive does not grow with the keys")
-            self.keyed[key] = len(self.keyed)
             return
         words = slot.row_words()
-        one, two = self.tape_words
-        if slot.kind is not Kind.BOTH:
-            self.drawn[key] = (one, two)
-            self.tape_words = (one + words, two + words if slot.kind is Kind.KAPPA else two)
         if slot.kind is not Kind.KAPPA:
             self.dealt[key] = self.dealt_words
             self.dealt_words += -(-words * slot.width // WORD)
         if slot.kind is Kind.BOTH:
             self.both[key] = self.both_words
             self.both_words += words
+
+    def lay_out(self) -> None:
+        """Once all is recorded: the places of the drawn slots in the streams."""
+        ahead = {key for product in self.products for key in (product.slot, product.lam)}
+        for drawn, kinds in zip(self.drawn, ((Kind.KAPPA, Kind.SHARE), (Kind.KAPPA,)), strict=True):
+            slots = {key: slot for key, slot in self.slots.items() if slot.kind in kinds}
+            drawn.keyed = {key: slot for key, slot in slots.items() if slot.keyed}
+            fixed = [key for key, slot in slots.items() if not slot.keyed]
+            for key in (key for key in fixed if key not in ahead):
+                drawn.online[key] = drawn.take(slots[key])
+            drawn.online_words = drawn.words = drawn.words + drawn.words % 2  # a stream begins at any even word
+            for key in (key for key in fixed if key in ahead):
+                drawn.ahead[key] = drawn.take(slots[key])
 
     def dealt_bytes(self, rows: Rows, role: int) -> int:
         """Exact length of the section's material for these rows and evaluator."""
@@ -108,9 +136,8 @@ class Plan:
     def keyed_bounds(self, rows: Rows) -> dict[SlotKey, tuple[int, int]]:
         """Bytes of the second evaluator's material that each keyed slot takes, behind the fixed slots of all rows, in order."""
         bounds, at = {}, self.dealt_words * WORD * rows.count
-        for key in self.keyed:
-            slot = self.slots[key]
-            if slot.kind is Kind.SHARE:
+        for key, slot in self.slots.items():
+            if slot.keyed and slot.kind is Kind.SHARE:
                 bounds[key] = (at, at := at + int(slot.offsets(rows)[-1]) * slot.width)
         return bounds
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.gates.plan import Kind, Plan, Slot
+from engine.gates.plan import WORD, Drawn, Kind, Plan, Slot
 from engine.prf import FAST, Label, Stream
 from engine.ring.fixed import Real, Ring
 from engine.ring.lookups import Table
@@ -70,31 +70,36 @@ class Dealing:
 
     reader = 0
 
-    def __init__(self, plan: Plan, section: int, rows: Rows, streams: tuple[Stream, Stream], masks: Masks) -> None:
+    def __init__(
+        self, plan: Plan, section: int, rows: Rows, streams: tuple[Stream, Stream], masks: Masks, room: "Room | None" = None
+    ) -> None:
+        """`room` for what is drawn may serve the next section, too."""
         self.plan, self.section, self.rows, self.masks = plan, section, rows, masks
         self.gate = 0
-        self._streams = streams
-        self._tapes = tuple(np.empty((rows.count, words), np.int64) for words in plan.tape_words)
-        for tape, stream in zip(self._tapes, streams, strict=True):
+        tapes = (room or Room()).tapes(rows.count, tuple(drawn.words for drawn in plan.drawn))
+        for tape, stream in zip(tapes, streams, strict=True):
             fill_tape(tape, stream, section, rows)
+        self._tapes = tapes
+        self._keyed_runs = tuple(
+            keyed_runs(drawn, stream, section, rows) for drawn, stream in zip(plan.drawn, streams, strict=True)
+        )
         # The padding behind a slot of 5-byte words is sent, too: zeros, not what lay in memory.
         self._material = np.zeros(plan.dealt_bytes(rows, 2), np.uint8)
         self._both = np.empty((rows.count, plan.both_words), np.int64)
         fixed = plan.dealt_words * 8 * rows.count
         self._dealt = self._material[:fixed].view(np.int64).reshape(rows.count, plan.dealt_words)
-        self._keyed = plan.keyed_bounds(rows)
+        self._keyed_bounds = plan.keyed_bounds(rows)
         self._done: set[SlotKey] = set()
 
     def kappa(self, name: str, extent: Extent) -> tuple[Ring, Ring]:
         """(κ1, κ2) of an opening."""
         key = (self.gate, name)
-        slot = expect(self.plan, key, Kind.KAPPA, extent)
-        return self._drawn(key, slot, 0), self._drawn(key, slot, 1)
+        expect(self.plan, key, Kind.KAPPA, extent)
+        return self._drawn(key, 0), self._drawn(key, 1)
 
     def first(self, name: str) -> Ring:
         """The first evaluator's share of a dealt slot, contiguous."""
-        key = (self.gate, name)
-        return self._drawn(key, self.plan.slots[key], 0)
+        return self._drawn((self.gate, name), 0)
 
     def deal(self, name: str, second: Ring) -> None:
         """What the second evaluator receives for a dealt slot."""
@@ -102,7 +107,7 @@ class Dealing:
         slot = self.plan.slots[key]
         self._once(key)
         if slot.keyed:
-            start, stop = self._keyed[key]
+            start, stop = self._keyed_bounds[key]
             self._material[start:stop] = _packed(second, slot.width).reshape(-1).view(np.uint8)
             return
         at = self.plan.dealt[key]
@@ -137,26 +142,45 @@ class Dealing:
             raise RuntimeError(f"slots {sorted(missing)} were not dealt")
         return self._both.reshape(-1).view(np.uint8).data, self._material.data
 
-    def _drawn(self, key: SlotKey, slot: Slot, which: int) -> Ring:
-        if not slot.keyed:
-            at = self.plan.drawn[key][which]
-            return np.ascontiguousarray(self._tapes[which][:, at : at + slot.row_words()])
-        return keyed_run(self._streams[which], self.plan.keyed[key], slot, self.section, self.rows)
+    def _drawn(self, key: SlotKey, which: int) -> Ring:
+        if (runs := self._keyed_runs[which].get(key)) is not None:
+            return runs
+        drawn = self.plan.drawn[which]
+        return self._tapes[which][:, drawn.online.get(key) or drawn.ahead[key]].copy()  # the tape's room is used again
 
 
-def fill_tape(tape: Ring, stream: Stream, section: int, rows: Rows) -> None:
-    """Draw the fixed slots of each row, [rows, words]."""
+class Room(Secret):
+    """Memory for what is drawn of one section after the other: to have it anew costs as much as to fill it."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept = [np.empty(0, np.int64), np.empty(0, np.int64)]
+
+    def tapes(self, rows: int, words: tuple[int, ...]) -> tuple[Ring, ...]:
+        """[rows, words] for each stream, with anything in them."""
+        for which, count in enumerate(words):
+            if self._kept[which].size < rows * count:
+                self._kept[which] = np.empty(rows * count, np.int64)
+        return tuple(kept[: rows * count].reshape(rows, count) for kept, count in zip(self._kept, words, strict=True))
+
+
+def fill_tape(tape: Ring, stream: Stream, section: int, rows: Rows, start: int = 0) -> None:
+    """Draw the fixed slots of each row from word `start` (even) on, [rows, words]."""
     for r in range(rows.count):
-        stream.fill(tape[r], Label.FIXED, rows.first + r, section, 0, FAST)
+        stream.fill(tape[r], Label.FIXED, rows.first + r, section, 0, FAST + WORD * start)
 
 
-def keyed_run(stream: Stream, number: int, slot: Slot, section: int, rows: Rows) -> Ring:
-    """A keyed slot of each row, flat."""
-    bounds = slot.offsets(rows)
-    out = np.empty(int(bounds[-1]), np.int64)
+def keyed_runs(drawn: Drawn, stream: Stream, section: int, rows: Rows) -> dict[SlotKey, Ring]:
+    """Each keyed slot of the rows, flat; a row's lie in one range, one behind the other."""
+    runs: dict[SlotKey, list[Ring]] = {key: [] for key in drawn.keyed}
     for r in range(rows.count):
-        stream.fill(out[bounds[r] : bounds[r + 1]], Label.KEYED, rows.first + r, section, number)
-    return out
+        sizes = [slot.row_words(rows.position + r + 1) for slot in drawn.keyed.values()]
+        words, at = stream.words(sum(sizes), Label.KEYED, rows.first + r, section, 0), 0
+        for run, size in zip(runs.values(), sizes, strict=True):
+            run.append(words[at : at + size])
+            at += size
+    return {key: run[0] if len(run) == 1 else np.concatenate(run) for key, run in runs.items()}
 
 
 def expect(plan: Plan, key: SlotKey, kind: Kind, extent: Extent) -> Slot:
@@ -176,14 +200,24 @@ def _packed(words: Ring, width: int) -> NDArray[Any]:
 
 
 class Material(Secret):
-    """One section of a block of rows as an evaluator holds it, ready for the rounds."""
+    """One section of a block of rows as an evaluator holds it, ready for the rounds: what it received, and its halves of
+    products. What else its stream gives is drawn when rows are computed: no memory for it waits, and it is read while the
+    processor's cache has it.
+    """
 
-    def __init__(self, plan: Plan, rows: Rows) -> None:
+    def __init__(self, plan: Plan, role: int, section: int, rows: Rows, stream: Stream) -> None:
         self.plan, self.rows = plan, rows
         self.arrays: dict[SlotKey, Ring] = {}
         self.held: list[Ring] = []  #: what the fixed slots are views of, each [rows, words]
+        self.section, self._drawn, self._stream = section, plan.drawn[role - 1], stream
         self._spent = 0
-        self._bounds = {key: plan.slots[key].offsets(rows) for key in plan.keyed}
+        self._bounds: dict[SlotKey, Ring] = {}
+
+    def add(self, key: SlotKey, words: Ring) -> None:
+        """A slot that is held: [rows, words], or flat."""
+        self.arrays[key] = words
+        if self.plan.slots[key].keyed:
+            self._bounds[key] = self.plan.slots[key].offsets(self.rows)
 
     @property
     def nbytes(self) -> int:
@@ -197,12 +231,19 @@ class Material(Secret):
         self._spent = rows
 
     def part(self, start: int, stop: int) -> dict[SlotKey, Ring]:
-        """Each slot's words for rows start … stop - 1: [rows, words], or flat where they grow with the keys."""
-        bounds = self._bounds
-        return {
+        """Each slot's words for rows start … stop - 1: [rows, words], or flat where they grow with the keys. Draws; to be
+        called once for a row.
+        """
+        rows, drawn, bounds = self.rows.part(start, stop), self._drawn, self._bounds
+        tape = np.empty((rows.count, drawn.online_words), np.int64)
+        fill_tape(tape, self._stream, self.section, rows)
+        part = {
             key: array[bounds[key][start] : bounds[key][stop]] if key in bounds else array[start:stop]
             for key, array in self.arrays.items()
         }
+        part.update({key: tape[:, words] for key, words in drawn.online.items()})
+        part.update(keyed_runs(drawn, self._stream, self.section, rows))
+        return part
 
 
 def prepare(
@@ -215,15 +256,18 @@ def prepare(
     weights: Weights,
     negative_product: Callable[[Ring, Ring, Ring], None],
 ) -> Material:
-    """An evaluator's work ahead of time: draw its streams, read the dealt material, and make κ - λ·m_W of each matrix.
+    """An evaluator's work ahead of time: read the dealt material, and make κ - λ·m_W of each matrix.
 
     `dealt` has been checked against ``plan.dealt_bytes``; it is kept if it is writable.
     `negative_product(x, w, out)` does ``out -= x @ w.T``.
     """
-    material = Material(plan, rows)
-    words = plan.tape_words[role - 1]
+    material = Material(plan, role, section, rows, stream)
+    drawn = plan.drawn[role - 1]
+    words = drawn.words - drawn.online_words
     tape = lasting(8 * rows.count * words).view(np.int64).reshape(rows.count, words)
-    fill_tape(tape, stream, section, rows)
+    fill_tape(tape, stream, section, rows, drawn.online_words)
+    for key, place in drawn.ahead.items():
+        material.add(key, tape[:, place.start - drawn.online_words : place.stop - drawn.online_words])
     data = np.frombuffer(dealt, np.uint8)
     if not data.flags.writeable or data.ctypes.data % 8:
         data, given = lasting(data.size), data  # kernels are compiled for aligned, writable words
@@ -233,20 +277,14 @@ def prepare(
     fixed = data[:at_keyed].view(np.int64).reshape(rows.count, a_row)
     material.held = [tape, fixed]
     for key, slot in plan.slots.items():
-        from_dealer = slot.kind is Kind.BOTH or (role == 2 and slot.kind is Kind.SHARE)
+        if not (slot.kind is Kind.BOTH or (role == 2 and slot.kind is Kind.SHARE)):
+            continue
         if not slot.keyed:
-            words = slot.row_words()
-            if from_dealer:
-                material.arrays[key] = _read_fixed(fixed, places[key], words, slot.width)
-            else:
-                at = plan.drawn[key][role - 1]
-                material.arrays[key] = tape[:, at : at + words]
-        elif from_dealer:
-            words = int(slot.offsets(rows)[-1])
-            material.arrays[key] = _read(data[at_keyed : at_keyed + words * slot.width], words, slot.width)
-            at_keyed += words * slot.width
-        else:
-            material.arrays[key] = keyed_run(stream, plan.keyed[key], slot, section, rows)
+            material.add(key, _read_fixed(fixed, places[key], slot.row_words(), slot.width))
+            continue
+        words = int(slot.offsets(rows)[-1])
+        material.add(key, _read(data[at_keyed : at_keyed + words * slot.width], words, slot.width))
+        at_keyed += words * slot.width
     for product in plan.products:
         kappa = material.arrays[product.slot]
         out = np.array(kappa, order="C")

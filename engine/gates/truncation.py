@@ -30,22 +30,16 @@ def deal(d: Dealing, z: Rho, bits: int, to: int, name: str, *, share: bool = Tru
     if z.bits != 64:
         raise ValueError("only a full opening can be truncated")
     first = d.first("lam") if share else np.empty(0, np.int64)
-    a1, b1 = d.first("a"), d.first("b")
+    edge1 = d.first("edge")
     rho = np.ascontiguousarray(z.rho)
-    lam, second, a2, b2 = (
-        np.empty_like(rho),
-        np.empty_like(first),
-        np.empty_like(a1),
-        np.empty_like(b1),
-    )
+    lam, second, edge2 = np.empty_like(rho), np.empty_like(first), np.empty_like(edge1)
     truncate_mask(
-        rho.reshape(-1), d.rows.offsets(z.extent), bits - to, first.reshape(-1), a1.reshape(-1), b1.reshape(-1),
-        lam.reshape(-1), second.reshape(-1), a2.reshape(-1), b2.reshape(-1),
+        rho.reshape(-1), d.rows.offsets(z.extent), bits - to, first.reshape(-1), edge1.reshape(-1),
+        lam.reshape(-1), second.reshape(-1), edge2.reshape(-1),
     )  # fmt: skip
     if share:
         d.deal("lam", second)
-    d.deal("a", a2)
-    d.deal("b", b2)
+    d.deal("edge", edge2)
     return Mask(lam, z.extent)
 
 
@@ -55,11 +49,11 @@ def evaluate(e: Evaluation, z: Opening, bits: int, to: int, name: str, *, share:
     if z.bits != 64:
         raise ValueError("only a full opening can be truncated")
     lam = e.share("lam", z.extent) if share else None
-    a, b = e.share("a", z.extent, bit=True), e.share("b", z.extent, bit=True)
+    edge = e.share("edge", z.extent, 2, bit=True)
     c = np.ascontiguousarray(z.c)
     m: Ring = np.empty(c.size, np.int64)
     e.alarm ^= truncate_opened(
-        c.reshape(-1), e.rows.offsets(z.extent), bits - to, a.reshape(-1), b.reshape(-1), e.rows.serials,
+        c.reshape(-1), e.rows.offsets(z.extent), bits - to, edge.reshape(-1), e.rows.serials,
         alarm_seed(e.section, e.gate), m,
     )  # fmt: skip
     m = m.reshape(c.shape)

@@ -20,7 +20,7 @@ from engine.gates.answer import DROPPED, KEPT, LOGIT_BYTES
 from engine.gates.embedding import Online
 from engine.gates.plan import Plan, dealt_bytes
 from engine.gates.rotary import Rotary
-from engine.gates.sides import Dealing
+from engine.gates.sides import Dealing, Room
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.planning import plans
@@ -135,10 +135,10 @@ class Dealer:
     def _dealt(self, block: _Block, rows: Rows, generation: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
         spec = self.spec
         angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
-        x = None
+        x, room = None, Room()
         for section in range(spec.sections):
             self._check(generation)
-            d = Dealing(self.plans[section], section, rows, self._streams, self.masks)
+            d = Dealing(self.plans[section], section, rows, self._streams, self.masks, room)
             if section == 0:
                 x, online = llama.embed(d, spec, self._indices(rows))
                 with self._changed:

@@ -117,7 +117,8 @@ def _galois_is_faster() -> bool:
 
     tries = [(seconds(lambda: _galois(cipher, bytes(BLOCK))), seconds(lambda: plain)) for _ in range(8)]
     galois, counter = map(min, zip(*tries, strict=True))
-    return galois < counter
+    faster: bool = galois < counter
+    return faster
 
 
 def _draw(encryptor: CipherContext, target: memoryview) -> None:

@@ -28,15 +28,13 @@ def truncate_mask(
     offsets: Ring,
     shift: int,
     first: Ring,
-    a1: Ring,
-    b1: Ring,
+    edge1: Ring,
     lam: Ring,
     second: Ring,
-    a2: Ring,
-    b2: Ring,
+    edge2: Ring,
 ) -> None:
-    """The dealer's side: ``lam = rho >> shift``, ``second = lam - first``, and the XOR shares a2, b2 of the alarm's
-    indicator bits [top two bits of rho are 01] and [... are 10], given the first evaluator's shares a1, b1.
+    """The dealer's side: ``lam = rho >> shift``, ``second = lam - first``, and the XOR shares edge2 of the alarm's indicator
+    bits, given the first evaluator's edge1: for 64 elements a word of [top two bits of rho are 01], then one of [... are 10].
     `first` and `second` may be empty: then no share of lam is dealt.
     """
     share = first.size > 0
@@ -53,9 +51,9 @@ def truncate_mask(
                 bit = np.uint64(j - i)
                 a |= np.uint64(top == 1) << bit
                 b |= np.uint64(top == 2) << bit
-            a2[word] = a1[word] ^ np.int64(a)
-            b2[word] = b1[word] ^ np.int64(b)
-            word += 1
+            edge2[word] = edge1[word] ^ np.int64(a)
+            edge2[word + 1] = edge1[word + 1] ^ np.int64(b)
+            word += 2
             i = end
         for j in range(start, stop):
             lam[j] = rho[j] >> shift
@@ -65,7 +63,7 @@ def truncate_mask(
 
 
 @kernel
-def truncate_opened(c: Ring, offsets: Ring, shift: int, a: Ring, b: Ring, rows: Ring, seed: int, m: Ring) -> int:
+def truncate_opened(c: Ring, offsets: Ring, shift: int, edge: Ring, rows: Ring, seed: int, m: Ring) -> int:
     """An evaluator's side: ``m = c >> shift``; returns its share of the alarm word of this array.
 
     A wrap happened exactly when the top two bits of (rho, c) are (01, 10) or (10, 01), for |z| < 2^62.
@@ -80,8 +78,8 @@ def truncate_opened(c: Ring, offsets: Ring, shift: int, a: Ring, b: Ring, rows: 
             m[j] = c[j] >> shift
         i = start
         while i < stop:
-            aw, bw = a[word], b[word]
-            word += 1
+            aw, bw = edge[word], edge[word + 1]
+            word += 2
             end = min(i + 64, stop)
             for j in range(i, end):
                 top = (c[j] >> np.int64(62)) & np.int64(3)

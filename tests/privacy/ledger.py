@@ -104,13 +104,25 @@ class Ledger:
         if len(set(random_ones)) != len(random_ones):
             raise LeakError("one payload was sent twice")
 
-    def check_agreement(self, node: str) -> None:
-        """What a node drew from its key is what the dealer drew from that key; nobody else drew from it."""
+    def check_agreement(self, node: str) -> set[Draw]:
+        """A node draws the ranges that the dealer drew from its key, in one piece or, the end ahead of time, in two; of a row
+        that no step computes, the end at most. Nobody else drew from that key. Returns the ranges that it drew whole.
+        """
+        whole: set[Draw] = set()
         for key in self.keys_of(node):
-            if sorted(self.draws[node, key]) != sorted(self.draws["D", key]):
-                raise LeakError(f"D and {node} drew different ranges")
+            dealt = {draw.address: draw for draw in self.draws["D", key]}
+            found: dict[tuple[int, int, int, int], Draw] = {}
+            for draw in sorted(self.draws[node, key], reverse=True):  # of an address, the end first
+                behind = found.get(draw.address)
+                if draw.address not in dealt or draw.stop != (behind.start if behind else dealt[draw.address].stop):
+                    raise LeakError(f"D and {node} drew different ranges")
+                found[draw.address] = Draw(*draw.address, draw.start, dealt[draw.address].stop)
+            if any(draw.start < dealt[address].start for address, draw in found.items()):
+                raise LeakError(f"{node} drew what D did not")
+            whole |= {draw for address, draw in found.items() if draw == dealt[address]}
             if {party for party, other in self.draws if other == key} != {"D", node}:
                 raise LeakError(f"a third party drew from the key of D and {node}")
+        return whole
 
     def shape(self) -> list[tuple[str, str, str, int]]:
         """(sender, receiver, type, length) of all payloads, in the order of each link and direction."""

@@ -92,12 +92,6 @@ class Alone:
         for section in range(evaluator.sections):
             length = evaluator.section_bytes(1, section)
             evaluator.prepare(1, section, generator("dealt", section).bytes(length))
-            made = evaluator._blocks[0].sections[section]
-            if self.moved and made is not None:
-                for key, amount in moves(evaluator.plans[section], section).items():
-                    words = made.arrays[key]
-                    shaped = amount.reshape(words.shape)
-                    made.arrays[key] = words ^ shaped if key[1] in XORED else words + shaped
         d = self.model.spec.d_model
         kappa2 = words_of(USED * d, "kappa2").reshape(USED, d)
         if self.moved:
@@ -121,8 +115,19 @@ class Alone:
             pending.append(Segment(e.section, e.gate, start, start + e.rows.count, codec, opened))
             return inner(e, masked, extent, codec)
 
+        part = Material.part
+
+        def moved(material: Material, start: int, stop: int) -> dict[SlotKey, Words]:
+            slots, plan = part(material, start, stop), material.plan
+            for key, amount in moves(plan, material.section).items():
+                shaped = of_rows(plan.slots[key], amount, start, stop).reshape(slots[key].shape)
+                slots[key] = slots[key] ^ shaped if key[1] in XORED else slots[key] + shaped
+            return slots
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Evaluation, "open", watched)
+            if self.moved:
+                patch.setattr(Material, "part", moved)
             yield
 
     def _exchange(self, message: bytes) -> bytes:
@@ -148,21 +153,22 @@ def moves(plan: Plan, section: int) -> dict[SlotKey, Words]:
     return {key: words_of(int(slot.offsets(rows)[-1]), "kappa", section, key) for key, slot in kappas}
 
 
+def of_rows(slot: Slot, words: Words, start: int, stop: int) -> Words:
+    """A slot's words of rows start … stop - 1 of the block, flat."""
+    bounds = slot.offsets(Rows(1, 3, ROWS))
+    return words[bounds[start] : bounds[stop]]
+
+
 def check_messages(model: Shared, role: int) -> int:
     """Every word that the evaluator sends is padded by a mask word of its own; returns how many words it sent."""
     still, moved = Alone(model, role, moved=False).run(), Alone(model, role, moved=True).run()
-    spare: dict[tuple[int, SlotKey], Words] = {}
-    amounts: list[Material] = []
-    for section, plan in enumerate(plans(model.spec)):
-        amounts.append(Material(plan, Rows(1, 3, ROWS)))
-        for key, words in moves(plan, section).items():
-            amounts[section].arrays[key] = words if plan.slots[key].keyed else words.reshape(ROWS, -1)
-            spare[section, key] = words
+    recorded = plans(model.spec)
+    spare = {(section, key): words for section, plan in enumerate(recorded) for key, words in moves(plan, section).items()}
     for one, two in zip(still.segments, moved.segments, strict=True):
         xor = one.codec in (Codec.XOR10, Codec.XOR16)
         difference = low(one.sent ^ two.sent if xor else two.sent - one.sent, one.codec.value)
         for section, key in [place for place in spare if place[0] == one.section]:
-            amount = amounts[section].part(one.start, one.stop)[key].reshape(-1)
+            amount = of_rows(recorded[section].slots[key], spare[section, key], one.start, one.stop)
             if role == 2 and section == 0 and key[1] == "z":  # its last mask comes from the dealer, online
                 amount = words_of(amount.size, "kappa2 moved")
             if xor == (key[1] in XORED) and np.array_equal(low(amount, one.codec.value), difference):
@@ -229,9 +235,9 @@ def deal(model: Shared, move: Callable[[int, SlotKey, Slot], bool], seed: bytes 
     first: dict[tuple[int, SlotKey], Words] = {}
     inner = Dealing._drawn
 
-    def drawn(self: Dealing, key: SlotKey, slot: Slot, drawer: int) -> Words:
-        words = inner(self, key, slot, drawer)
-        if drawer == which and move(self.section, key, slot):
+    def drawn(self: Dealing, key: SlotKey, drawer: int) -> Words:
+        words = inner(self, key, drawer)
+        if drawer == which and move(self.section, key, self.plan.slots[key]):
             words = words + words_of(words.size, "first", self.section, key).reshape(words.shape)
         if drawer == 0:
             first[self.section, key] = words.reshape(-1)

@@ -36,7 +36,7 @@ class _Round:
 def secrets() -> list[Any]:
     opening = Opening(Extent(3), 64, _Round())
     opening.settle(ARRAY)
-    material = Material(Plan(), Rows(1, 0, 2))
+    material = Material(Plan(), 1, 0, Rows(1, 0, 2), Stream(KEY))
     material.arrays[1, "z"] = ARRAY
     return [
         Wire(ARRAY, ARRAY, Extent(3)),

@@ -9,6 +9,7 @@ import pytest
 
 from engine.gates.plan import Kind
 from engine.models.planning import plans
+from engine.prf import Label
 from tests.privacy.ledger import Draw, LeakError, Ledger
 from tests.privacy.session import Aborted, Session
 from tests.privacy.small import prompt, small
@@ -55,7 +56,10 @@ def test_no_range_is_drawn_twice_and_the_parties_draw_the_same() -> None:
         long_session(ledger)
     ledger.check_nothing_twice()
     for node in ("E1", "E2"):
-        ledger.check_agreement(node)
+        whole = ledger.check_agreement(node)
+        keyed, fixed = ({(d.row, d.section) for d in whole if d.label == label} for label in (Label.KEYED, Label.FIXED))
+        assert {section for _, section in keyed} == {1, 2}  # the layers
+        assert keyed == {(row, section) for row, section in fixed if section in (1, 2)}  # of computed rows, everything
         assert len(ledger.keys_of(node)) == 2
     assert len(ledger.keys_of("D")) == 4
     assert not ledger.keys_of("E1") & ledger.keys_of("E2")
@@ -81,13 +85,18 @@ def test_each_message_is_masked_by_a_key_that_its_receiver_does_not_hold() -> No
 def test_the_slots_of_a_plan_do_not_overlap() -> None:
     for plan in plans(small().spec):
         for which in (0, 1):
-            drawn = {Kind.KAPPA} if which else {Kind.KAPPA, Kind.SHARE}
-            fixed = [key for key, slot in plan.slots.items() if not slot.keyed and slot.kind in drawn]
-            runs = sorted((plan.drawn[key][which], plan.slots[key].row_words()) for key in fixed)
-            ends = [start + words for start, words in runs]
-            assert [start for start, _ in runs] == [0, *ends[:-1]]
-            assert ends[-1] == plan.tape_words[which]
-        assert sorted(plan.keyed.values()) == list(range(len(plan.keyed)))
+            kinds = {Kind.KAPPA} if which else {Kind.KAPPA, Kind.SHARE}
+            drawn = plan.drawn[which]
+            fixed = {key for key, slot in plan.slots.items() if not slot.keyed and slot.kind in kinds}
+            places = drawn.online | drawn.ahead
+            assert places.keys() == fixed
+            assert not drawn.online.keys() & drawn.ahead.keys()
+            taken = [word for place in places.values() for word in range(place.start, place.stop)]
+            assert len(set(taken)) == len(taken) == sum(plan.slots[key].row_words() for key in fixed)
+            assert max(taken) < drawn.words
+            assert all(place.stop <= drawn.online_words for place in drawn.online.values())
+            assert all(place.start >= drawn.online_words for place in drawn.ahead.values())
+            assert drawn.keyed.keys() == {key for key, slot in plan.slots.items() if slot.keyed and slot.kind in kinds}
 
 
 def test_the_ledger_sees_what_it_should() -> None:

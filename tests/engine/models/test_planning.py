@@ -38,20 +38,20 @@ def test_each_further_key_costs_what_the_protocol_says() -> None:
     assert more == 64 * spec.heads * (8 + 8 + 8 + 8) + 2 * 2 * 8 * spec.heads
 
 
-def test_slots_of_a_row_lie_side_by_side_without_a_gap() -> None:
+def test_slots_of_a_row_lie_side_by_side_and_those_of_products_behind() -> None:
     for plan in plans(small_model().spec):
-        for which in (0, 1):
+        ahead = {key for product in plan.products for key in (product.slot, product.lam)}
+        for which, drawn in enumerate(plan.drawn):
             at = 0
-            for key, slot in plan.slots.items():
-                if not slot.keyed and (slot.kind is Kind.KAPPA or (which == 0 and slot.kind is Kind.SHARE)):
-                    assert plan.drawn[key][which] == at
-                    at += slot.row_words()
-            assert plan.tape_words[which] == at
-
-
-def test_keyed_slots_have_a_stream_number_each() -> None:
-    layer = plans(small_model().spec)[1]
-    assert sorted(layer.keyed.values()) == list(range(len(layer.keyed)))
+            mine = {key: s for key, s in plan.slots.items() if s.kind is Kind.KAPPA or (which == 0 and s.kind is Kind.SHARE)}
+            assert list(drawn.keyed) == [key for key, slot in mine.items() if slot.keyed]
+            assert drawn.online.keys() | drawn.ahead.keys() == mine.keys() - drawn.keyed.keys()
+            for places, words in ((drawn.online, drawn.online_words), (drawn.ahead, drawn.words)):
+                for key, place in places.items():
+                    assert (key in ahead) == (places is drawn.ahead)
+                    assert place == slice(at, at := at + mine[key].row_words())
+                at += at % 2 if places is drawn.online else 0  # a stream is read from an even word on
+                assert words == at
 
 
 def test_the_tables_have_the_planned_shapes() -> None:

@@ -33,17 +33,18 @@ def test_the_dealers_side_of_a_truncation(runs: tuple[int, ...], share: bool) ->
     total, bit_words = int(offsets[-1]), sum(-(-n // 64) for n in runs)
     rng = np.random.default_rng(1)
     rho, first = words(rng, total), words(rng, total if share else 0)
-    a1, b1 = words(rng, bit_words), words(rng, bit_words)
-    lam, second, a2, b2 = np.empty(total, np.int64), np.empty_like(first), np.empty_like(a1), np.empty_like(b1)
+    edge1 = words(rng, 2 * bit_words)
+    lam, second, edge2 = np.empty(total, np.int64), np.empty_like(first), np.empty_like(edge1)
 
-    truncate_mask(rho, offsets, 9, first, a1, b1, lam, second, a2, b2)
+    truncate_mask(rho, offsets, 9, first, edge1, lam, second, edge2)
 
     np.testing.assert_array_equal(lam, rho >> 9)
     if share:
         np.testing.assert_array_equal(first + second, lam)
     top = (rho >> 62) & 3
-    np.testing.assert_array_equal(bits_of(a1 ^ a2, runs), top == 1)
-    np.testing.assert_array_equal(bits_of(b1 ^ b2, runs), top == 2)
+    edge = (edge1 ^ edge2).reshape(-1, 2)
+    np.testing.assert_array_equal(bits_of(edge[:, 0], runs), top == 1)
+    np.testing.assert_array_equal(bits_of(edge[:, 1], runs), top == 2)
 
 
 def bits_of(packed: Ring, runs: tuple[int, ...]) -> Ring:
@@ -63,10 +64,11 @@ def test_an_evaluators_side_of_a_truncation(runs: tuple[int, ...]) -> None:
     offsets = np.concatenate([[0], np.cumsum(runs)]).astype(np.int64)
     total, bit_words = int(offsets[-1]), sum(-(-n // 64) for n in runs)
     rng = np.random.default_rng(2)
-    c, a, b, serials = words(rng, total), words(rng, bit_words), words(rng, bit_words), words(rng, len(runs)) >> 20
+    c, edge, serials = words(rng, total), words(rng, 2 * bit_words), words(rng, len(runs)) >> 20
+    a, b = edge[::2], edge[1::2]
     m = np.empty(total, np.int64)
 
-    alarm = truncate_opened(c, offsets, 7, a, b, serials, 12345, m)
+    alarm = truncate_opened(c, offsets, 7, edge, serials, 12345, m)
 
     np.testing.assert_array_equal(m, c >> 7)
     expected, at = 0, 0
