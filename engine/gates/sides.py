@@ -226,7 +226,7 @@ class Material(Secret):
 
     def spend(self, rows: int) -> None:
         """The first `rows` rows will not be asked for again: most of their memory is given back."""
-        for array in self.held:
+        for array in self.held if rows > self._spent else ():
             give_back(array[:rows], self._spent * array[:1].nbytes)
         self._spent = rows
 

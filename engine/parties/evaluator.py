@@ -258,8 +258,10 @@ class Evaluator:
         x: Wire = llama.embed(e, spec, tokens)
         for layer in range(spec.layers):
             progress(layer + 1)
-            e.enter(layer + 1, self._material(block, layer + 1), start, stop)
+            material = self._material(block, layer + 1)
+            e.enter(layer + 1, material, start, stop)
             x = llama.decoder_layer(e, spec, layer, x, angle)
+            material.spend(stop)  # nothing of it goes on with the residual, and later sections are prepared meanwhile
         if answered <= 0:
             return None
         progress(spec.layers + 1)
