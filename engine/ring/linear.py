@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from engine.ring.fixed import Ring
 from engine.ring.jit import kernel
+from engine.ring.prefetch import AHEAD, LINE, read_once
+
+STEP = 64  #: words of a row of a matrix, between two looks ahead
 
 
 @kernel
@@ -19,10 +22,18 @@ def multiply_into(x: Ring, w: Ring, out: Ring) -> None:
     rows, inner = x.shape
     outer = w.shape[0]
     if rows == 1:  # memory is all that counts: one stream, as it lies there
+        whole, at = inner // STEP * STEP, np.int64(AHEAD)
         for p in range(outer):
             total = np.int64(0)
-            for i in range(inner):
+            for start in range(0, whole, STEP):
+                for line in range(0, 8 * STEP, LINE):
+                    read_once(w, at + line)
+                at += 8 * STEP
+                for i in range(start, start + STEP):
+                    total += x[0, i] * w[p, i]
+            for i in range(whole, inner):
                 total += x[0, i] * w[p, i]
+            at += 8 * (inner - whole)
             out[0, p] += total
         return
     o = 0
@@ -101,25 +112,25 @@ class Low40(NamedTuple):
 
 @kernel
 def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
-    """``out += x @ w.T`` modulo 2^40 (above, out means nothing) for w as `Low40` has it; shapes as `multiply_into`.
-
-    Of one row: ``x_low32·low + 2^32·(x_byte4·low + x_byte0·high)``, the second sum modulo 2^8.
-    """
+    """``out += x @ w.T`` modulo 2^40 (above, out means nothing) for w as `Low40` has it; shapes as `multiply_into`."""
     outer, inner = low.shape
     rows = x.shape[0]
     if rows == 1:
-        x_low, x_byte0, x_byte4 = np.empty(inner, np.uint32), np.empty(inner, np.uint16), np.empty(inner, np.uint16)
-        for i in range(inner):
-            x_low[i] = np.uint32(x[0, i] & np.int64(0xFFFFFFFF))
-            x_byte0[i], x_byte4[i] = np.uint16(x[0, i] & np.int64(255)), np.uint16((x[0, i] >> np.int64(32)) & np.int64(255))
+        whole, at = inner // STEP * STEP, np.int64(AHEAD)
         for o in range(outer):
-            total, above = np.uint64(0), np.uint16(0)
-            for i in range(inner):
-                total += np.uint64(x_low[i]) * np.uint64(low[o, i])
-            for i in range(inner):
-                byte = np.uint16(low[o, i] & np.uint32(255))
-                above += np.uint16(x_byte4[i] * byte + x_byte0[i] * np.uint16(high[o, i]))
-            out[0, o] += np.int64(total) + (np.int64(above) << np.int64(32))
+            total = np.int64(0)
+            for start in range(0, whole, STEP):
+                for line in range(0, 4 * STEP, LINE):
+                    read_once(low, 4 * at + line)
+                for line in range(0, STEP, LINE):
+                    read_once(high, at + line)
+                at += STEP
+                for i in range(start, start + STEP):
+                    total += x[0, i] * (np.int64(low[o, i]) | (np.int64(high[o, i]) << np.int64(32)))
+            for i in range(whole, inner):
+                total += x[0, i] * (np.int64(low[o, i]) | (np.int64(high[o, i]) << np.int64(32)))
+            at += inner - whole
+            out[0, o] += total
         return
     step = 8  # rows of w at a time, put together where they stay in the nearest cache
     words = np.empty((step, inner), np.int64)

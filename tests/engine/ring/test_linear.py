@@ -13,12 +13,13 @@ from engine.ring.linear import add_into, add_products, multiply_into, multiply_l
 from tests.engine.gates.alone import big, words, wrapped
 
 SIDES = (0, 1, 2, 3, 4, 5, 7, 8, 9)
+INNER = (0, 1, 3, 16, 63, 64, 65, 130)  #: one row is read 64 words at a time
 
 
 @pytest.mark.parametrize("rows", SIDES)
 def test_multiply_into_adds_the_product_at_every_tile_remainder(rows: int) -> None:
     rng = np.random.default_rng(rows)
-    for inner, outer in product((0, 1, 3, 16), SIDES):
+    for inner, outer in product(INNER, SIDES):
         x, w, out = words(rng, rows, inner), words(rng, outer, inner), words(rng, rows, outer)
         expected = wrapped(big(out) + big(x) @ big(w).T)
         multiply_into(x, w, out)
@@ -28,7 +29,7 @@ def test_multiply_into_adds_the_product_at_every_tile_remainder(rows: int) -> No
 @pytest.mark.parametrize("rows", SIDES)
 def test_a_product_with_low_words_is_right_modulo_2_to_40(rows: int) -> None:
     rng = np.random.default_rng(rows)
-    for inner, outer in product((0, 1, 3, 16), (*SIDES, 17)):
+    for inner, outer in product(INNER, (*SIDES, 17)):
         x, w, out = words(rng, rows, inner), words(rng, outer, inner), words(rng, rows, outer)
         expected = out + x @ w.T
         multiply_low40_into(x, w.astype(np.uint32), (w >> 32).astype(np.uint8), out)
