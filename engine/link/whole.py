@@ -61,8 +61,7 @@ class FrameSplitter:
             self._held += data
             if len(self._held) < self._needed:
                 return []
-            data = memoryview(bytes(self._held))
-            self._held.clear()
+            data, self._held = memoryview(self._held), bytearray()
         found: list[bytes | Event] = []
         while data and self._ours:
             size, body = self._measure(data)
