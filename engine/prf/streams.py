@@ -39,7 +39,7 @@ class Label(IntEnum):
     """What a stream range is for; part of every counter."""
 
     FIXED = 1  #: a row's slots of constant size, one range a section
-    KEYED = 2  #: a row's slots that grow with its number of keys, one range a slot
+    KEYED = 2  #: a row's slots that grow with its number of keys, one range a section
     WEIGHT = 3  #: a model tensor's mask
     PREFIX = 4  #: the mask of the public prefix's keys and values
     CLIENT = 5  #: what the dealer draws for itself (indices of the embedding)

@@ -114,7 +114,7 @@ class _Pool:
     """Memory of huge pages on its way from one `lasting` array to another.
 
     A virtual machine's kernel may give free memory on to its host at once, and then it takes twenty times as long to get it
-    again as to write it: 0.5 GB/s in place of 10 (measured). Prepared rows are 12 MB a token at the second node.
+    again as to write it: 0.5 GB/s in place of 10 (measured). Prepared rows are 8 MB a token at the second node.
     """
 
     def __init__(self) -> None:
