@@ -7,7 +7,7 @@
 Rule 1. The reader never waits for a computation, so STOP, a lost client and pings are noticed at once.
 Rule 2. The first failure of any thread ends the session: the client is told its code, all three threads end, and
         everything they held is given back. The node goes on.
-Rule 3. What a client may make the node hold is bounded, at the first evaluator too, which receives little and draws the rest.
+Rule 3. What a client may make the node hold is bounded, at the first evaluator too: it receives little and makes its products.
 """
 
 from __future__ import annotations

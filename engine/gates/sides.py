@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.gates.plan import WORD, Drawn, Kind, Plan, Slot
+from engine.gates.plan import WORD, Drawn, Kind, Plan
 from engine.prf import FAST, Label, Stream
 from engine.ring.fixed import Real, Ring
 from engine.ring.lookups import Table
@@ -65,21 +65,36 @@ class Cache(Secret):
         self.masked = masked
 
 
+class Tapes(Secret):
+    """Memory for what the dealer draws, one section after the other: to have it anew costs as much as to fill it."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept = [np.empty(0, np.int64), np.empty(0, np.int64)]
+
+    def room(self, rows: int, words: tuple[int, ...]) -> tuple[Ring, ...]:
+        """[rows, words] for each stream, with anything in them."""
+        for which, count in enumerate(words):
+            if self._kept[which].size < rows * count:
+                self._kept[which] = np.empty(rows * count, np.int64)
+        return tuple(kept[: rows * count].reshape(rows, count) for kept, count in zip(self._kept, words, strict=True))
+
+
 class Dealing:
     """The dealer's side of one section for a block of rows."""
 
     reader = 0
 
     def __init__(
-        self, plan: Plan, section: int, rows: Rows, streams: tuple[Stream, Stream], masks: Masks, room: "Room | None" = None
+        self, plan: Plan, section: int, rows: Rows, streams: tuple[Stream, Stream], masks: Masks, tapes: Tapes | None = None
     ) -> None:
-        """`room` for what is drawn may serve the next section, too."""
+        """`tapes` may serve the next section, too."""
         self.plan, self.section, self.rows, self.masks = plan, section, rows, masks
         self.gate = 0
-        tapes = (room or Room()).tapes(rows.count, tuple(drawn.words for drawn in plan.drawn))
-        for tape, stream in zip(tapes, streams, strict=True):
+        self._tapes = (tapes or Tapes()).room(rows.count, tuple(drawn.words for drawn in plan.drawn))
+        for tape, stream in zip(self._tapes, streams, strict=True):
             fill_tape(tape, stream, section, rows)
-        self._tapes = tapes
         self._keyed_runs = tuple(
             keyed_runs(drawn, stream, section, rows) for drawn, stream in zip(plan.drawn, streams, strict=True)
         )
@@ -143,26 +158,12 @@ class Dealing:
         return self._both.reshape(-1).view(np.uint8).data, self._material.data
 
     def _drawn(self, key: SlotKey, which: int) -> Ring:
-        if (runs := self._keyed_runs[which].get(key)) is not None:
-            return runs
+        if self.plan.slots[key].keyed:
+            if (words := self._keyed_runs[which].pop(key, None)) is None:
+                raise RuntimeError(f"slot {key} is drawn twice")
+            return words
         drawn = self.plan.drawn[which]
-        return self._tapes[which][:, drawn.online.get(key) or drawn.ahead[key]].copy()  # the tape's room is used again
-
-
-class Room(Secret):
-    """Memory for what is drawn of one section after the other: to have it anew costs as much as to fill it."""
-
-    __slots__ = ("_kept",)
-
-    def __init__(self) -> None:
-        self._kept = [np.empty(0, np.int64), np.empty(0, np.int64)]
-
-    def tapes(self, rows: int, words: tuple[int, ...]) -> tuple[Ring, ...]:
-        """[rows, words] for each stream, with anything in them."""
-        for which, count in enumerate(words):
-            if self._kept[which].size < rows * count:
-                self._kept[which] = np.empty(rows * count, np.int64)
-        return tuple(kept[: rows * count].reshape(rows, count) for kept, count in zip(self._kept, words, strict=True))
+        return self._tapes[which][:, drawn.online.get(key) or drawn.ahead[key]].copy()  # the tape is filled again
 
 
 def fill_tape(tape: Ring, stream: Stream, section: int, rows: Rows, start: int = 0) -> None:
@@ -176,19 +177,18 @@ def keyed_runs(drawn: Drawn, stream: Stream, section: int, rows: Rows) -> dict[S
     runs: dict[SlotKey, list[Ring]] = {key: [] for key in drawn.keyed}
     for r in range(rows.count):
         sizes = [slot.row_words(rows.position + r + 1) for slot in drawn.keyed.values()]
-        words, at = stream.words(sum(sizes), Label.KEYED, rows.first + r, section, 0), 0
+        words, at = stream.words(sum(sizes), Label.KEYED, rows.first + r, section, 0, FAST // WORD), 0
         for run, size in zip(runs.values(), sizes, strict=True):
             run.append(words[at : at + size])
             at += size
     return {key: run[0] if len(run) == 1 else np.concatenate(run) for key, run in runs.items()}
 
 
-def expect(plan: Plan, key: SlotKey, kind: Kind, extent: Extent) -> Slot:
-    """The planned slot; raises if the dealer's side asks for another than the evaluator's side does."""
+def expect(plan: Plan, key: SlotKey, kind: Kind, extent: Extent) -> None:
+    """Raises if the dealer's side asks for another slot than the evaluator's side does."""
     slot = plan.slots[key]
     if slot.kind is not kind or slot.extent != extent:
         raise RuntimeError(f"slot {key} is not what the program planned")
-    return slot
 
 
 def _packed(words: Ring, width: int) -> NDArray[Any]:
@@ -208,9 +208,9 @@ class Material(Secret):
     def __init__(self, plan: Plan, role: int, section: int, rows: Rows, stream: Stream) -> None:
         self.plan, self.rows = plan, rows
         self.arrays: dict[SlotKey, Ring] = {}
-        self.held: list[Ring] = []  #: what the fixed slots are views of, each [rows, words]
+        self.held: list[Ring] = []  #: what the fixed slots among them are views of, each [rows, words]
         self.section, self._drawn, self._stream = section, plan.drawn[role - 1], stream
-        self._spent = 0
+        self._asked = self._spent = 0  # rows
         self._bounds: dict[SlotKey, Ring] = {}
 
     def add(self, key: SlotKey, words: Ring) -> None:
@@ -226,14 +226,21 @@ class Material(Secret):
 
     def spend(self, rows: int) -> None:
         """The first `rows` rows will not be asked for again: most of their memory is given back."""
-        for array in self.held if rows > self._spent else ():
+        if rows <= self._spent:
+            return
+        for array in self.held:
             give_back(array[:rows], self._spent * array[:1].nbytes)
         self._spent = rows
 
     def part(self, start: int, stop: int) -> dict[SlotKey, Ring]:
-        """Each slot's words for rows start … stop - 1: [rows, words], or flat where they grow with the keys. Draws; to be
-        called once for a row.
+        """Each slot's words for rows start … stop - 1: [rows, words], or flat where they grow with the keys.
+
+        Raises:
+            RuntimeError: a row was asked for before; what masks its openings is used once.
         """
+        if start < self._asked:
+            raise RuntimeError("a row's material is asked for twice")
+        self._asked = stop
         rows, drawn, bounds = self.rows.part(start, stop), self._drawn, self._bounds
         tape = np.empty((rows.count, drawn.online_words), np.int64)
         fill_tape(tape, self._stream, self.section, rows)

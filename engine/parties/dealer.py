@@ -20,7 +20,7 @@ from engine.gates.answer import DROPPED, KEPT, LOGIT_BYTES
 from engine.gates.embedding import Online
 from engine.gates.plan import Plan, dealt_bytes
 from engine.gates.rotary import Rotary
-from engine.gates.sides import Dealing, Room
+from engine.gates.sides import Dealing, Tapes
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.planning import plans
@@ -135,10 +135,10 @@ class Dealer:
     def _dealt(self, block: _Block, rows: Rows, generation: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
         spec = self.spec
         angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
-        x, room = None, Room()
+        x, tapes = None, Tapes()
         for section in range(spec.sections):
             self._check(generation)
-            d = Dealing(self.plans[section], section, rows, self._streams, self.masks, room)
+            d = Dealing(self.plans[section], section, rows, self._streams, self.masks, tapes)
             if section == 0:
                 x, online = llama.embed(d, spec, self._indices(rows))
                 with self._changed:
@@ -153,6 +153,7 @@ class Dealer:
             with self._changed:
                 self._changed.notify_all()
             yield section, d.material()
+            del d  # what it drew goes before the next section draws
 
     def _check(self, generation: int) -> None:
         with self._changed:

@@ -11,7 +11,7 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
-RESERVE = 4 << 30  #: bytes left: one session's rows prepared ahead (1.5 GiB at one node, 2.2 at the other), and everybody else
+RESERVE = 4 << 30  #: bytes left: one session's rows prepared ahead (0.4 GiB at one node, 1.2 at the other), and everybody else
 PARTIES = 2  #: that may start on one host at the same time and see the same memory
 _MEMINFO = Path("/proc/meminfo")
 

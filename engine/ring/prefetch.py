@@ -18,7 +18,7 @@ from numba import types  # isort: skip
 from numba.core import cgutils  # isort: skip
 from numba.extending import intrinsic  # isort: skip
 
-AHEAD = 2048  #: bytes between what is read and what is asked for
+AHEAD = 2048  #: between what is read and what is asked for: bytes of 8-byte words, words of `Low40`
 LINE = 64  #: bytes of a cache line
 
 _READ, _ONCE, _DATA = 0, 0, 1

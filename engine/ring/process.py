@@ -30,7 +30,7 @@ _PAGE = 2 << 20  # a huge one: of a smaller part of it, the kernel would only no
 _DONT_NEED = 4  # of <sys/mman.h>, on Linux
 _MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE, _FIXED, _DONTUNMAP: the words go, the range stays (Linux 5.7)
 _READ_WRITE, _ANEW = 1 | 2, 0x02 | 0x10 | 0x20  # PROT_READ | _WRITE; MAP_PRIVATE | _FIXED | _ANONYMOUS
-_POOL_PAGES = 96  # 192 MB: what some 16 rows of the 135M model need
+_POOL_PAGES = 96  # 192 MB: what some 24 rows of the 135M model need
 
 
 def tune_process(kept: int) -> None:
@@ -114,7 +114,7 @@ class _Pool:
     """Memory of huge pages on its way from one `lasting` array to another.
 
     A virtual machine's kernel may give free memory on to its host at once, and then it takes twenty times as long to get it
-    again as to write it: 0.5 GB/s in place of 10 (measured). Prepared rows are 8 MB a token at the second node.
+    again as to write it: 0.5 GB/s in place of 10 (measured). Prepared rows are 9 MB a token at the second node.
     """
 
     def __init__(self) -> None:

@@ -57,9 +57,11 @@ def test_no_range_is_drawn_twice_and_the_parties_draw_the_same() -> None:
     ledger.check_nothing_twice()
     for node in ("E1", "E2"):
         whole = ledger.check_agreement(node)
-        keyed, fixed = ({(d.row, d.section) for d in whole if d.label == label} for label in (Label.KEYED, Label.FIXED))
-        assert {section for _, section in keyed} == {1, 2}  # the layers
-        assert keyed == {(row, section) for row, section in fixed if section in (1, 2)}  # of computed rows, everything
+        drawn = {label: {(d.row, d.section) for d in whole if d.label == label} for label in (Label.FIXED, Label.KEYED)}
+        embedded, one, two, answered = ({row for row, at in drawn[Label.FIXED] if at == section} for section in range(4))
+        assert drawn[Label.KEYED] == {(row, at) for at, rows in ((1, one), (2, two)) for row in rows}
+        assert embedded >= one >= two > answered  # a step breaks off, and not all of a prompt's rows are answered
+        assert (len(two), len(answered)) == (9 + 1 + 4 + 4 + 2, 2 + 1 + 1 + 1 + 1)
         assert len(ledger.keys_of(node)) == 2
     assert len(ledger.keys_of("D")) == 4
     assert not ledger.keys_of("E1") & ledger.keys_of("E2")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from engine.gates.plan import Kind
+from engine.gates.sides import keyed_runs
 from engine.models.config import ModelSpec
 from engine.models.functions import tables
 from engine.models.planning import plans, table_shapes
+from engine.prf import Label, Stream
 from engine.wire import Rows
 from tests.engine.trio import small_model
 
@@ -52,6 +57,25 @@ def test_slots_of_a_row_lie_side_by_side_and_those_of_products_behind() -> None:
                     assert place == slice(at, at := at + mine[key].row_words())
                 at += at % 2 if places is drawn.online else 0  # a stream is read from an even word on
                 assert words == at
+
+
+def test_keyed_slots_of_a_row_lie_side_by_side_in_one_range() -> None:
+    layer, rows = plans(small_model().spec)[1], Rows(9, 3, 3)
+
+    class Numbered:
+        """Gives each word of each row's range a number of its own."""
+
+        def words(self, count: int, label: Label, row: int, section: int, slot: int, start: int) -> NDArray[np.int64]:
+            assert (label, section, slot, start) == (Label.KEYED, 1, 0, 4)
+            return (row << 32) + np.arange(count)
+
+    for drawn in layer.drawn:
+        runs = keyed_runs(drawn, cast(Stream, Numbered()), 1, rows)
+        assert {key: run.size for key, run in runs.items()} == {k: s.offsets(rows)[-1] for k, s in drawn.keyed.items()}
+        for r in range(rows.count):
+            bounds = {key: slot.offsets(rows)[r : r + 2] for key, slot in drawn.keyed.items()}
+            whole = np.concatenate([runs[key][start:stop] for key, (start, stop) in bounds.items()])
+            np.testing.assert_array_equal(whole, (rows.first + r << 32) + np.arange(whole.size))
 
 
 def test_the_tables_have_the_planned_shapes() -> None:

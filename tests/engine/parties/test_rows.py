@@ -10,9 +10,11 @@ import pytest
 
 from engine.errors import SessionStopped
 from engine.gates import sides
+from engine.gates.sides import Material
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
 from engine.ring.fixed import Ring
+from engine.wire import SlotKey
 from tests.engine.trio import Mail, Trio, prompt, small_model, together
 
 
@@ -148,6 +150,44 @@ def test_used_rows_of_a_block_are_given_back_and_the_others_stay(monkeypatch: py
         assert abs(off).max() < 0.03
     assert spent.count(3) == spent.count(4) == spent.count(5) == spent.count(25) == spent.count(26) == arrays
     assert len(spent) == 5 * arrays
+
+
+def test_a_layers_rows_are_given_back_before_the_next_layer_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[tuple[str, int]] = []
+    trio = Trio(small_model())
+    part, spend = Material.part, Material.spend
+
+    def note(what: str, material: Material) -> None:
+        if any(material.plan is plan for plan in trio.evaluators[0].plans):
+            events.append((what, material.section))
+
+    def asked(self: Material, start: int, stop: int) -> dict[SlotKey, Ring]:
+        note("asked", self)
+        return part(self, start, stop)
+
+    def spent(self: Material, rows: int) -> None:
+        note("spent", self)
+        spend(self, rows)
+
+    monkeypatch.setattr(Material, "part", asked)
+    monkeypatch.setattr(Material, "spend", spent)
+    trio.deal(3)
+    trio.step([3, 5, 8])
+    layers = small_model().spec.layers
+    assert events[1 : 1 + 2 * layers] == [(what, layer) for layer in range(1, 1 + layers) for what in ("asked", "spent")]
+
+
+def test_a_rows_material_is_asked_for_once() -> None:
+    e = Trio(small_model(1)).evaluators[0]
+    e.announce(1, 4, 4)
+    e.prepare(1, 0, b"")
+    material = e._blocks[0].sections[0]
+    assert material is not None
+    material.part(0, 2)
+    for start, stop in ((0, 2), (1, 3), (0, 4)):
+        with pytest.raises(RuntimeError, match="twice"):
+            material.part(start, stop)
+    material.part(3, 4)  # the answered rows only
 
 
 def test_a_lost_peer_leaves_the_context_and_spends_the_rows() -> None:
