@@ -2,9 +2,9 @@
 
 The plan is recorded by running the evaluator's side of the program over zero rows, so it cannot disagree with the
 program. Fixed slots (the same size for every row) lie side by side in one range of the row's stream; keyed slots (which
-grow with the row's keys) in another. Of the fixed ones, those that an evaluator needs ahead of time, for its halves of matrix
-products, lie behind the others; it draws the others, and the keyed ones, when the row is computed. A section dealt to the second
-evaluator is: the fixed slots of each row, then each keyed slot; to the first one, those of each row that both receive.
+grow with the row's keys) in another. Of the fixed ones, those that an evaluator needs ahead of time, for its halves of
+matrix products, lie behind the others; it draws the others, and the keyed ones, when the row is computed. A section dealt to
+the second evaluator is: the fixed slots of each row, then each keyed slot; to the first, those of each row that both receive.
 """
 
 from collections.abc import Iterable
