@@ -20,7 +20,7 @@ def check(tokens: int) -> Accuracy:
     return accuracy
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_four_hundred_tokens_of_the_real_model() -> None:
     """Of a hundred, perplexity has a standard deviation of 0.06 % over the sessions' masks: too near to its bar."""
     accuracy = check(400)
