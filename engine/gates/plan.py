@@ -7,9 +7,10 @@ matrix products, lie behind the others; it draws the others, and the keyed ones,
 the second evaluator is: the fixed slots of each row, then each keyed slot; to the first, those of each row that both receive.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 
@@ -25,6 +26,10 @@ class Kind(Enum):
     KAPPA = "kappa"  #: both evaluators draw: the first from k1, the second from k2
     SHARE = "share"  #: the first draws from k1, the second receives what the dealer made of it
     BOTH = "both"  #: both receive the same words, each masked by what the other one draws (`engine.ring.points`)
+
+    def drawn_by(self, role: int) -> bool:
+        """Whether that evaluator draws the words; else it receives them."""
+        return self is Kind.KAPPA or (self is Kind.SHARE and role == 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +73,21 @@ class Product:
     lam: SlotKey
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Drawn:
     """What an evaluator draws from its stream for a section, and the dealer for it: words [start, stop) of a row's range."""
 
-    online: dict[SlotKey, slice] = field(default_factory=dict)
-    ahead: dict[SlotKey, slice] = field(default_factory=dict)  #: for the halves of products that are made ahead of time
-    keyed: dict[SlotKey, Slot] = field(default_factory=dict)  #: in a range of their own, one behind the other
-    online_words: int = 0
-    words: int = 0
+    online: dict[SlotKey, slice]
+    ahead: dict[SlotKey, slice]  #: for the halves of products that are made ahead of time
+    keyed: dict[SlotKey, Slot]  #: in a range of their own, one behind the other
+    online_words: int
+    words: int
 
-    def take(self, slot: Slot) -> slice:
-        """The next words, for a fixed slot."""
-        start = self.words
-        self.words += slot.row_words()
-        return slice(start, self.words)
+
+def _side_by_side(slots: Mapping[SlotKey, Slot], at: int) -> tuple[dict[SlotKey, slice], int]:
+    """Places of fixed slots from word `at` on, and where they end."""
+    places = {key: slice(at, at := at + slot.row_words()) for key, slot in slots.items()}
+    return places, at
 
 
 @dataclass
@@ -91,7 +96,6 @@ class Plan:
 
     slots: dict[SlotKey, Slot] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
-    drawn: tuple[Drawn, Drawn] = field(default_factory=lambda: (Drawn(), Drawn()))  #: from k1 and from k2
     dealt: dict[SlotKey, int] = field(default_factory=dict)  #: fixed: word offset in the row that the second evaluator receives
     both: dict[SlotKey, int] = field(default_factory=dict)  #: word offset in the row that the first evaluator receives
     dealt_words: int = 0
@@ -114,18 +118,19 @@ class Plan:
             self.both[key] = self.both_words
             self.both_words += words
 
-    def lay_out(self) -> None:
-        """Once all is recorded: the places of the drawn slots in the streams."""
-        ahead = {key for product in self.products for key in (product.slot, product.lam)}
-        for drawn, kinds in zip(self.drawn, ((Kind.KAPPA, Kind.SHARE), (Kind.KAPPA,)), strict=True):
-            slots = {key: slot for key, slot in self.slots.items() if slot.kind in kinds}
-            drawn.keyed = {key: slot for key, slot in slots.items() if slot.keyed}
-            fixed = [key for key, slot in slots.items() if not slot.keyed]
-            for key in (key for key in fixed if key not in ahead):
-                drawn.online[key] = drawn.take(slots[key])
-            drawn.online_words = drawn.words = drawn.words + drawn.words % 2  # a stream begins at any even word
-            for key in (key for key in fixed if key in ahead):
-                drawn.ahead[key] = drawn.take(slots[key])
+    @cached_property
+    def drawn(self) -> tuple[Drawn, Drawn]:
+        """What is drawn from k1 and from k2. To be asked for once all is recorded."""
+        return self._drawn_by(1), self._drawn_by(2)
+
+    def _drawn_by(self, role: int) -> Drawn:
+        needed = {key for product in self.products for key in (product.slot, product.lam)}
+        slots = {key: slot for key, slot in self.slots.items() if slot.kind.drawn_by(role)}
+        fixed = {key: slot for key, slot in slots.items() if not slot.keyed}
+        online, words = _side_by_side({key: slot for key, slot in fixed.items() if key not in needed}, 0)
+        words += words % 2  # a stream is read from any even word on
+        ahead, end = _side_by_side({key: slot for key, slot in fixed.items() if key in needed}, words)
+        return Drawn(online, ahead, {key: slot for key, slot in slots.items() if slot.keyed}, words, end)
 
     def dealt_bytes(self, rows: Rows, role: int) -> int:
         """Exact length of the section's material for these rows and evaluator."""

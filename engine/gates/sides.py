@@ -114,7 +114,9 @@ class Dealing:
 
     def first(self, name: str) -> Ring:
         """The first evaluator's share of a dealt slot, contiguous."""
-        return self._drawn((self.gate, name), 0)
+        key = (self.gate, name)
+        self._undealt(key)
+        return self._drawn(key, 0)
 
     def deal(self, name: str, second: Ring) -> None:
         """What the second evaluator receives for a dealt slot."""
@@ -143,9 +145,12 @@ class Dealing:
             row[:, at : at + flat.shape[1]] = flat
 
     def _once(self, key: SlotKey) -> None:
+        self._undealt(key)
+        self._done.add(key)
+
+    def _undealt(self, key: SlotKey) -> None:
         if key in self._done:
             raise RuntimeError(f"slot {key} is dealt twice")
-        self._done.add(key)
 
     def share(self, name: str, values: Ring) -> None:
         """Deal an additive share of `values`, which the dealer knows."""
@@ -159,9 +164,7 @@ class Dealing:
 
     def _drawn(self, key: SlotKey, which: int) -> Ring:
         if self.plan.slots[key].keyed:
-            if (words := self._keyed_runs[which].pop(key, None)) is None:
-                raise RuntimeError(f"slot {key} is drawn twice")
-            return words
+            return self._keyed_runs[which].pop(key)  # drawn once, and gone when the gate is done with it
         drawn = self.plan.drawn[which]
         return self._tapes[which][:, drawn.online.get(key) or drawn.ahead[key]].copy()  # the tape is filled again
 
@@ -284,7 +287,7 @@ def prepare(
     fixed = data[:at_keyed].view(np.int64).reshape(rows.count, a_row)
     material.held = [tape, fixed]
     for key, slot in plan.slots.items():
-        if not (slot.kind is Kind.BOTH or (role == 2 and slot.kind is Kind.SHARE)):
+        if slot.kind.drawn_by(role):
             continue
         if not slot.keyed:
             material.add(key, _read_fixed(fixed, places[key], slot.row_words(), slot.width))

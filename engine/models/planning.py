@@ -89,6 +89,5 @@ def plans(spec: ModelSpec) -> list[Plan]:
             llama.decoder_layer(e, spec, section - 1, x, angle)
         else:
             llama.logits(e, spec, x)
-        plan.lay_out()
         recorded.append(plan)
     return recorded

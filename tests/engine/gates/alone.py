@@ -171,7 +171,6 @@ def record(program: Program, inputs: Sequence[Any], context: Context, section: i
     e = Evaluation(1, context.weights(1), Rows(0, 0, 0), no_exchange, plan)
     e.enter(section, None)
     program(e, *(i.planned(e) if isinstance(i, Opened) else i(None, e) for i in inputs))
-    plan.lay_out()
     return plan
 
 

@@ -111,10 +111,9 @@ def test_the_dealer_asks_for_nothing_that_was_not_planned() -> None:
 def test_a_keyed_slot_is_dealt_once() -> None:
     plan = Plan()
     plan.add((0, "r"), Slot(Kind.SHARE, Extent(key=2)))
-    plan.lay_out()
     d = Dealing(plan, 0, Rows(1, 0, 2), (Stream(KEYS[0]), Stream(KEYS[1])), Context().masks())
     d.share("r", np.arange(6))
-    with pytest.raises(RuntimeError, match="twice"):
+    with pytest.raises(RuntimeError, match="dealt twice"):
         d.share("r", np.arange(6))
 
 
