@@ -9,10 +9,13 @@ import os
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import llvmlite.binding as llvmlite  # type: ignore[import-untyped]
+import numpy as np
 import platformdirs
+from llvmlite import ir
+from numpy.typing import NDArray
 
 
 def _private_cache() -> Path:
@@ -59,3 +62,20 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """A part of kernels that is put into each of them where it is called, so that LLVM sees what its arguments are there."""
     compiled: Callable[P, R] = numba.njit(inline="always")(function)
     return compiled
+
+
+def instruction(emit: Callable[[ir.IRBuilder, ir.Value], None]) -> Callable[[NDArray[Any], int | np.int64], None]:
+    """A part of kernels, called with an array and the number of a byte in it: what `emit` writes for that byte's address."""
+
+    def typed(_context: object, array: numba.types.Array, _offset: numba.types.Type) -> tuple[Any, Callable[..., Any]]:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            data = context.make_array(array)(context, builder, arguments[0]).data
+            byte = builder.add(builder.ptrtoint(data, ir.IntType(64)), arguments[1])
+            emit(builder, builder.inttoptr(byte, ir.IntType(8).as_pointer()))
+            return context.get_dummy_value()
+
+        return numba.types.void(array, numba.types.int64), generate
+
+    compiled: Any = numba.extending.intrinsic(typed)
+    part: Callable[[NDArray[Any], int | np.int64], None] = compiled
+    return part

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.ring.fixed import Ring
-from engine.ring.jit import kernel
+from engine.ring.jit import inlined, kernel
 from engine.ring.prefetch import AHEAD, LINE, read_once
 
 STEP = 64  #: words of a row of a matrix, between two looks ahead
@@ -22,18 +22,16 @@ def multiply_into(x: Ring, w: Ring, out: Ring) -> None:
     rows, inner = x.shape
     outer = w.shape[0]
     if rows == 1:  # memory is all that counts: one stream, as it lies there
-        whole, at = inner // STEP * STEP, np.int64(AHEAD)
+        whole = inner // STEP * STEP
         for p in range(outer):
             total = np.int64(0)
             for start in range(0, whole, STEP):
                 for line in range(0, 8 * STEP, LINE):
-                    read_once(w, at + line)
-                at += 8 * STEP
+                    read_once(w, 8 * (p * inner + start) + AHEAD + line)
                 for i in range(start, start + STEP):
                     total += x[0, i] * w[p, i]
             for i in range(whole, inner):
                 total += x[0, i] * w[p, i]
-            at += 8 * (inner - whole)
             out[0, p] += total
         return
     o = 0
@@ -110,26 +108,30 @@ class Low40(NamedTuple):
     high: NDArray[np.uint8]
 
 
+@inlined
+def _word40(low: NDArray[np.uint32], high: NDArray[np.uint8], o: int, i: int) -> np.int64:
+    return np.int64(low[o, i]) | (np.int64(high[o, i]) << np.int64(32))
+
+
 @kernel
 def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
     """``out += x @ w.T`` modulo 2^40 (above, out means nothing) for w as `Low40` has it; shapes as `multiply_into`."""
     outer, inner = low.shape
     rows = x.shape[0]
     if rows == 1:
-        whole, at = inner // STEP * STEP, np.int64(AHEAD)
+        whole = inner // STEP * STEP
         for o in range(outer):
             total = np.int64(0)
             for start in range(0, whole, STEP):
+                at = o * inner + start + AHEAD
                 for line in range(0, 4 * STEP, LINE):
                     read_once(low, 4 * at + line)
                 for line in range(0, STEP, LINE):
                     read_once(high, at + line)
-                at += STEP
                 for i in range(start, start + STEP):
-                    total += x[0, i] * (np.int64(low[o, i]) | (np.int64(high[o, i]) << np.int64(32)))
+                    total += x[0, i] * _word40(low, high, o, i)
             for i in range(whole, inner):
-                total += x[0, i] * (np.int64(low[o, i]) | (np.int64(high[o, i]) << np.int64(32)))
-            at += inner - whole
+                total += x[0, i] * _word40(low, high, o, i)
             out[0, o] += total
         return
     step = 8  # rows of w at a time, put together where they stay in the nearest cache
@@ -138,7 +140,7 @@ def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8
         count = min(step, outer - o)
         for r in range(count):
             for i in range(inner):
-                words[r, i] = np.int64(low[o + r, i]) | (np.int64(high[o + r, i]) << np.int64(32))
+                words[r, i] = _word40(low, high, o + r, i)
         part = np.zeros((rows, count), np.int64)
         multiply_into(x, words[:count], part)
         for r in range(rows):
