@@ -17,9 +17,9 @@ from engine.gates.lookup import deal_bits
 from engine.gates.online import Clear, Codec, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.gates.truncation import alarm_seed
-from engine.ring.attention import level_hashes, minus_row
+from engine.ring.attention import add_bits, level_hashes, minus_row
 from engine.ring.fixed import Real, Ring, low
-from engine.ring.lookups import deal_onehot
+from engine.ring.lookups import deal_onehot, weighted_sum
 from engine.wire import Extent, Opening, Rho
 
 HASH_BITS = 10
@@ -57,18 +57,14 @@ def evaluate(e: Evaluation, s: Opening, heads: int, window: Window, level: int, 
     )  # fmt: skip
     masked = hashes.reshape(h.shape) ^ low(h, HASH_BITS)
     at = e.open(masked, tested, Codec.XOR10).c
-    empty = e.open(e.sign * _bit_at(zero, at) + v, tested).c
-    z = m - (weights * empty).reshape(e.rows.count, heads, levels).sum(axis=2)
+    bits = np.array(v)
+    add_bits(zero, at, e.sign, bits)
+    empty = e.open(bits, tested).c
+    z = np.empty_like(m)
+    weighted_sum(weights.reshape(-1, levels), -empty.reshape(-1, levels), m.reshape(-1), z.reshape(-1))
     if e.role == 1:
         z += np.int64(level + levels) << np.int64(window.lo)
     return e.open(z, Extent(heads), Codec.LOW40)
-
-
-def _bit_at(onehot: Ring, at: Ring) -> Ring:
-    """Bit `at` [rows, n] of each vector of 16 words in onehot [rows, n * 16]."""
-    words = onehot.reshape(*at.shape, 1 << (HASH_BITS - 6))
-    word = np.take_along_axis(words, (at >> 6)[:, :, None], axis=2)[:, :, 0]
-    return (word >> (at & 63)) & 1
 
 
 def clear(p: Clear, s: Real, heads: int, window: Window, level: int, levels: int) -> Real:

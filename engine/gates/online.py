@@ -1,7 +1,7 @@
 """The evaluator's side of a running program, and the reader in the clear."""
 
 from collections.abc import Callable, Mapping
-from enum import Enum
+from enum import IntEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,17 +9,14 @@ import numpy as np
 from engine.gates.plan import Kind, Plan, Product, Slot
 from engine.gates.sides import Material, Weights
 from engine.ring.fixed import Real, Ring
-from engine.ring.words import Bytes, pack10, pack40, unpack10, unpack40
+from engine.ring.words import join10, join40, pack10, pack40
 from engine.wire import Extent, Opening, Rows, SlotKey, Wire
 
 Exchange = Callable[[bytes], "bytes | bytearray | memoryview"]
 
 
-_UNEQUAL = "a round's two messages must have the same length"
-
-
-class Codec(Enum):
-    """How an opening travels: its words, their low 40 bits, or XOR shares of 10 or 16 bits."""
+class Codec(IntEnum):
+    """How an opening travels, in bits a word: whole, the low 40 bits, or XOR shares of 10 or 16 bits."""
 
     WORDS = 64
     LOW40 = 40
@@ -92,8 +89,8 @@ class Evaluation:
 
     def open(self, masked: Ring, extent: Extent, codec: Codec = Codec.WORDS) -> Opening:
         """Open what `masked` (zi + κi) is a share of, in the next round."""
-        opening = Opening(extent, codec.value, self)
-        if masked.shape[0] == 0 and self._recording is not None:
+        opening = Opening(extent, codec, self)
+        if self._recording is not None and masked.shape[0] == 0:
             opening.settle(masked)
         else:
             self._pending.append((opening, masked, codec))
@@ -109,23 +106,15 @@ class Evaluation:
         """One round: send all pending openings in one message, receive the peer's, add."""
         pending, self._pending = self._pending, []
         self.rounds += 1
-        if len(pending) == 1 and pending[0][2] is Codec.WORDS:  # most rounds
-            opening, masked, _ = pending[0]
-            reply = self._exchange(masked.tobytes())
-            if len(reply) != masked.nbytes:
-                raise ValueError(_UNEQUAL)
-            opening.settle(masked + np.frombuffer(reply, np.int64).reshape(masked.shape))
-            return
         mine = [_encode(masked, codec) for _, masked, codec in pending]
         message = mine[0] if len(mine) == 1 else b"".join(mine)
-        answer = np.frombuffer(self._exchange(message), np.uint8)
-        if answer.size != len(message):
-            raise ValueError(_UNEQUAL)
+        theirs = bytes(self._exchange(message))  # a copy, which is aligned: numpy reads words elsewhere by a long way round
+        if len(theirs) != len(message):
+            raise ValueError("a round's two messages must have the same length")
         at = 0
         for (opening, masked, codec), sent in zip(pending, mine, strict=True):
-            theirs = answer[at : at + len(sent)]
+            opening.settle(_join(masked, theirs, at, codec))
             at += len(sent)
-            opening.settle(_join(masked, theirs, codec))
 
     def _planned(self, plan: Plan, name: str, slot: Slot) -> Ring:
         plan.add((self.gate, name), slot)
@@ -143,23 +132,21 @@ def _encode(masked: Ring, codec: Codec) -> bytes:
     flat = masked.reshape(-1)
     if codec is Codec.XOR16:
         return flat.astype(np.uint16).tobytes()
-    out = np.empty(flat.size * 5 if codec is Codec.LOW40 else flat.size // 4 * 5, np.uint8)
+    out = np.empty(flat.size * codec // 8, np.uint8)
     (pack40 if codec is Codec.LOW40 else pack10)(flat, out)
     return out.tobytes()
 
 
-def _join(masked: Ring, theirs: Bytes, codec: Codec) -> Ring:
+def _join(masked: Ring, theirs: bytes, at: int, codec: Codec) -> Ring:
+    """The opening of `masked` and of what lies at byte `at` of the peer's message."""
     if codec is Codec.WORDS:
-        return masked + np.frombuffer(theirs, np.int64).reshape(masked.shape)
+        c: Ring = masked + np.ndarray(masked.shape, np.int64, theirs, at)
+        return c
     if codec is Codec.XOR16:
-        return masked ^ theirs.view(np.uint16).astype(np.int64).reshape(masked.shape)
-    out = np.empty(masked.size, np.int64)
-    data = np.ascontiguousarray(theirs)
-    if codec is Codec.XOR10:
-        unpack10(data, out)
-        return (masked ^ out.reshape(masked.shape)) & np.int64(1023)
-    unpack40(data, out)
-    return (masked + out.reshape(masked.shape)) & np.int64((1 << 40) - 1)
+        return masked ^ np.ndarray(masked.shape, np.uint16, theirs, at).astype(np.int64)
+    data, c = np.ndarray(masked.size * codec // 8, np.uint8, theirs, at), np.empty_like(masked)
+    (join40 if codec is Codec.LOW40 else join10)(masked.reshape(-1), data, c.reshape(-1))
+    return c
 
 
 class Observer(Protocol):

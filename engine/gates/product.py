@@ -11,13 +11,8 @@ import numpy as np
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.ring.fixed import Real, Ring
-from engine.ring.linear import add_products
+from engine.ring.linear import add_products, add_squares
 from engine.wire import Extent, Mask, Opening, Rho, Wire
-
-
-def _halves(e: Evaluation, x: Wire) -> Ring:
-    """``A_i`` of a wire: m - λ1 at the first evaluator, -λ2 at the second."""
-    return x.m - x.share() if e.role == 1 else -x.share()
 
 
 def deal_squares(d: Dealing, x: Mask) -> Rho:
@@ -29,12 +24,9 @@ def deal_squares(d: Dealing, x: Mask) -> Rho:
 
 def evaluate_squares(e: Evaluation, x: Wire) -> Opening:
     """Opens Σ x² over a row at twice x's scale, [rows, 1]."""
-    m = x.full().m
-    mine = -2 * x.share()
-    if e.role == 1:
-        mine += m
-    z = (m * mine).sum(axis=1, keepdims=True)
-    return e.open(z + e.kappa("z", Extent(1)), Extent(1))
+    z = np.array(e.kappa("z", Extent(1)))
+    add_squares(x.full().m, x.share(), e.role == 1, z)
+    return e.open(z, Extent(1))
 
 
 def clear_squares(p: Clear, x: Real) -> Real:
@@ -61,7 +53,7 @@ def deal_multiply(d: Dealing, x: Mask, y: Mask) -> Rho:
 def evaluate_multiply(e: Evaluation, x: Wire, y: Wire) -> Opening:
     """Opens x·y, x [rows, n], y [rows, groups] with groups dividing n: each y serves a run of n / groups elements."""
     z = np.array(e.kappa("z", x.extent))
-    add_products(np.ascontiguousarray(x.full().m), np.ascontiguousarray(x.share()), _halves(e, y.full()), y.m, z)
+    add_products(x.full().m, x.share(), y.full().m, y.share(), e.role == 1, z)
     return e.open(z, x.extent)
 
 

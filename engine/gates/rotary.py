@@ -9,14 +9,13 @@ made with decimal arithmetic and integers only (``whole_angles``).
 
 from decimal import Decimal, localcontext
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
-from engine.ring.fixed import Real, Ring, shift_logical
+from engine.ring.attention import turned
+from engine.ring.fixed import Real, Ring
 from engine.wire import Extent, Mask, Opening, Rho, Wire
 
 
@@ -78,15 +77,6 @@ def whole_angles(position: int, count: int, head_dim: int, theta: float, bits: i
     return (cos + (1 << (down - 1))) >> down, (sin + (1 << (down - 1))) >> down
 
 
-def _turned(words: NDArray[Any], cos: NDArray[Any], sin: NDArray[Any]) -> NDArray[Any]:
-    """[rows, heads * head_dim] rotated by cos, sin [rows, head_dim / 2], in the ring or in the reals."""
-    half = cos.shape[1]
-    x = words.reshape(words.shape[0], words.shape[1] // (2 * half), 2 * half)
-    a, b = x[:, :, :half], x[:, :, half:]
-    c, s = cos[:, None, :], sin[:, None, :]
-    return np.concatenate([a * c - b * s, b * c + a * s], axis=2).reshape(words.shape)
-
-
 class Rotary:
     """The public angles of a pass and what the gate does with them."""
 
@@ -94,18 +84,24 @@ class Rotary:
         self._cos, self._sin = angles(position, count, head_dim, theta)
         self._icos, self._isin = whole_angles(position, count, head_dim, theta, bits)
 
-    def turn(self, words: Ring) -> Ring:
-        """Turn words [rows, heads * head_dim] in the ring: the result has `bits` more fraction bits."""
-        return _turned(words, self._icos, self._isin)
+    def turn(self, words: Ring, shift: int) -> Ring:
+        """Words [rows, heads * head_dim] turned in the ring, at `bits` more fraction bits, and shifted, logically."""
+        out = np.empty_like(words)
+        turned(words, self._icos, self._isin, shift, out)
+        return out
 
     def turn_clear(self, x: Real) -> Real:
         """Turn reals."""
-        return _turned(x, self._cos, self._sin)
+        half = self._cos.shape[1]
+        pairs = x.reshape(x.shape[0], x.shape[1] // (2 * half), 2, half)
+        a, b = pairs[:, :, 0], pairs[:, :, 1]
+        c, s = self._cos[:, None, :], self._sin[:, None, :]
+        return np.stack([a * c - b * s, b * c + a * s], axis=2).reshape(x.shape)
 
 
 def deal(d: Dealing, z: Rho, angle: Rotary, narrow: int) -> Mask:
     """λ = turned ρ >> (64 - narrow), logically; its second share is dealt in 5 bytes."""
-    lam = shift_logical(angle.turn(z.rho), 64 - narrow)
+    lam = angle.turn(z.rho, 64 - narrow)
     d.share("lam", lam)
     return Mask(lam, z.extent, narrow)
 
@@ -113,7 +109,7 @@ def deal(d: Dealing, z: Rho, angle: Rotary, narrow: int) -> Mask:
 def evaluate(e: Evaluation, z: Opening, angle: Rotary, narrow: int) -> Wire:
     """m = turned c >> (64 - narrow), logically: a wire modulo 2^narrow."""
     lam = e.share("lam", z.extent, width=5)
-    return Wire(shift_logical(angle.turn(z.c), 64 - narrow), lam, z.extent, narrow)
+    return Wire(angle.turn(z.c, 64 - narrow), lam, z.extent, narrow)
 
 
 def clear(p: Clear, z: Real, angle: Rotary, narrow: int) -> Real:

@@ -50,16 +50,11 @@ def evaluate(e: Evaluation, z: Opening, bits: int, to: int, name: str, *, share:
         raise ValueError("only a full opening can be truncated")
     lam = e.share("lam", z.extent) if share else None
     edge = e.share("edge", z.extent, 2, bit=True)
-    c = np.ascontiguousarray(z.c)
-    m: Ring = np.empty(c.size, np.int64)
-    e.alarm ^= truncate_opened(
-        c.reshape(-1), e.rows.offsets(z.extent), bits - to, edge.reshape(-1), e.rows.serials,
-        alarm_seed(e.section, e.gate), m,
-    )  # fmt: skip
-    m = m.reshape(c.shape)
-    if lam is None:
-        return Wire(m, None, z.extent)
-    return Wire(m, lam.reshape(c.shape), z.extent, source=e.key("lam"))
+    c = z.c
+    m: Ring = np.empty_like(c)
+    seed = alarm_seed(e.section, e.gate)
+    e.alarm ^= truncate_opened(c, e.rows.offsets(z.extent), bits - to, edge, e.rows.serials, seed, m)
+    return Wire(m, lam, z.extent, source=None if lam is None else e.key("lam"))
 
 
 def clear(p: Clear, z: Real, bits: int, to: int, name: str, *, share: bool = True) -> Real:

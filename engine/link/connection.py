@@ -111,9 +111,8 @@ class Connection:
 
         LinkError if the connection fails or nothing moves for `timeout` seconds.
         """
-        self._enter()
+        ticket = self._enter(data)
         try:
-            ticket = self._post(data)
             if self._flushed >= ticket:
                 return
             poll = select.poll()
@@ -136,7 +135,7 @@ class Connection:
 
         ProtocolError oversized or malformed if what came is no message.
         """
-        self._enter(reading=True)
+        self._enter(None, reading=True)
         try:
             return self._wait(0, timeout)
         finally:
@@ -144,14 +143,8 @@ class Connection:
 
     def exchange(self, data: Data, timeout: float | None = 60.0) -> bytes | bytearray:
         """Send a message and return the next one that comes; errors as `receive`."""
-        self._enter(reading=True)
+        ticket = self._enter(data, reading=True)
         try:
-            try:
-                ticket = self._post(data)
-            except TrineError:
-                if not self._inbox:
-                    raise
-                ticket = 0
             return self._wait(ticket, timeout)
         finally:
             self._leave()
@@ -187,11 +180,19 @@ class Connection:
 
     # Coming and going: the descriptor is closed by the last thread that leaves
 
-    def _enter(self, *, reading: bool = False) -> None:
+    def _enter(self, data: Data | None, *, reading: bool = False) -> int:
+        """Come in, with a message or without; where its bytes end among all that leave. Whoever came in has to leave."""
+        frame = b"" if data is None else binary_frame(data, masked=self._masks)
         with self._lock:
-            if self._over or not (reading and self._inbox):
-                self._check()
+            if self._error is None and data is not None:
+                self._post(frame, len(data))
+            ticket = self._queued
+            if self._error is not None:
+                if self._over or not (reading and self._inbox):
+                    self._check()
+                ticket = 0  # nothing leaves any more; what came in before is received
             self._users += 1
+            return ticket
 
     def _enter_last(self) -> bool:
         with self._lock:
@@ -238,7 +239,8 @@ class Connection:
             if wanted != self._polled:
                 self._poll.modify(self._sock, wanted)
                 self._polled = wanted
-            patience, began = self._patience(deadline), time.monotonic()
+            began = time.monotonic()
+            patience = self._patience(deadline, began)
             happened = self._poll.poll(patience)
             with self._lock:
                 if not happened:
@@ -254,7 +256,7 @@ class Connection:
         self.bytes_received += len(data)
         return data
 
-    def _patience(self, deadline: float | None) -> int | None:
+    def _patience(self, deadline: float | None, now: float) -> int | None:
         """Milliseconds until the deadline or the next thought about silence; None is for ever."""
         until = deadline
         if self._ping_interval is not None:
@@ -264,7 +266,7 @@ class Connection:
             until = next_look if until is None else min(until, next_look)
         if until is None:
             return None
-        return max(0, int((until - time.monotonic()) * 1000) + 1)
+        return max(0, int((until - now) * 1000) + 1)
 
     def _mind(self, deadline: float | None, timeout: float | None, late: float = 0.0) -> None:
         """Nothing came: is it too late, is the peer gone, is it time for a ping? This thread woke `late` by so many seconds."""
@@ -287,17 +289,12 @@ class Connection:
 
     # Bytes out and in; the lock is held, and a failure is kept, not raised
 
-    def _post(self, data: Data) -> int:
-        frame = binary_frame(data, masked=self._masks)
-        with self._lock:
-            self._check()
-            self._queue(frame)
-            ticket = self._queued
-            self._flush()
-            self._check()
+    def _post(self, frame: bytes, size: int) -> None:
+        self._queue(frame)
+        self._flush()
+        if self._error is None:
             self.messages_sent += 1
-            self.bytes_sent += len(data)
-        return ticket
+            self.bytes_sent += size
 
     def _queue(self, data: bytes) -> None:
         if len(self._outbox) >= _MAX_QUEUED:
@@ -333,7 +330,7 @@ class Connection:
         """Read what the kernel has, until a message is whole or nothing is left."""
         try:
             while self._error is None and (everything or not self._inbox):
-                count = self._sock.recv_into(self._view)
+                count = self._sock.recv_into(self._view, _READ_BYTES)  # told its length, it need not ask
                 if not count:
                     self._fail(LinkError("the other side hung up", self.party))
                     return

@@ -11,6 +11,22 @@ from engine.ring.words import mix
 
 
 @kernel
+def turned(words: Ring, cos: Ring, sin: Ring, shift: int, out: Ring) -> None:
+    """``out = words >> shift`` (logically) behind a rotation of the pairs (i, i + head_dim / 2) of each head's elements.
+
+    words, out [rows, heads * head_dim]; cos, sin [rows, head_dim / 2].
+    """
+    rows, half = cos.shape
+    down = np.uint64(shift)
+    for r in range(rows):
+        for at in range(0, words.shape[1], 2 * half):
+            for i in range(half):
+                a, b, c, s = words[r, at + i], words[r, at + half + i], cos[r, i], sin[r, i]
+                out[r, at + i] = np.int64(np.uint64(a * c - b * s) >> down)
+                out[r, at + half + i] = np.int64(np.uint64(b * c + a * s) >> down)
+
+
+@kernel
 def scores(q: Ring, cache: Ring, keys: Ring, starts: Ring, out: Ring) -> None:
     """``out[r, h, j] += q[r, h] . cache[h // group, j]``; q [rows, heads, head_dim]."""
     rows, heads, dim = q.shape
@@ -65,6 +81,16 @@ def minus_row(x: Ring, m: Ring, keys: Ring, starts: Ring, out: Ring) -> None:
             at = heads * starts[r] + h * keys[r]
             for j in range(at, at + keys[r]):
                 out[j] = x[j] - m[r, h]
+
+
+@kernel
+def add_bits(onehot: Ring, at: Ring, sign: int, out: Ring) -> None:
+    """``out[i] += sign * (bit at[i] of the i-th vector)``; onehot has equally many words a vector."""
+    flat, places, total = onehot.reshape(-1), at.reshape(-1), out.reshape(-1)
+    each = flat.size // max(places.size, 1)
+    for i in range(places.size):
+        word = flat[i * each + (places[i] >> 6)]
+        total[i] += sign * ((word >> (places[i] & 63)) & np.int64(1))
 
 
 @kernel

@@ -149,15 +149,28 @@ def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8
 
 
 @kernel
-def add_products(m: Ring, lam: Ring, online: Ring, masked: Ring, out: Ring) -> None:
-    """``out += m·online - lam·masked``, [rows, n] by [rows, groups], C-contiguous: each group has one factor."""
-    rows, groups = online.shape
+def add_products(m: Ring, lam: Ring, masked: Ring, own: Ring, first: bool, out: Ring) -> None:
+    """``out += m·(first·masked - own) - lam·masked``, [rows, n] by [rows, groups], C-contiguous: each group has one factor."""
+    rows, groups = masked.shape
     size = m.shape[1] // groups
     for r in range(rows):
         for g in range(groups):
-            own, shown = online[r, g], masked[r, g]
+            shown = masked[r, g]
+            half = (shown if first else np.int64(0)) - own[r, g]
             for i in range(g * size, (g + 1) * size):
-                out[r, i] += m[r, i] * own - lam[r, i] * shown
+                out[r, i] += m[r, i] * half - lam[r, i] * shown
+
+
+@kernel
+def add_squares(m: Ring, lam: Ring, first: bool, out: Ring) -> None:
+    """``out[r, 0] += sum_i m[r, i]·(first·m[r, i] - 2·lam[r, i])``."""
+    rows, size = m.shape
+    one = np.int64(first)
+    for r in range(rows):
+        total = np.int64(0)
+        for i in range(size):
+            total += m[r, i] * (one * m[r, i] - 2 * lam[r, i])
+        out[r, 0] += total
 
 
 @kernel

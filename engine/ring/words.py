@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.ring.fixed import Ring
-from engine.ring.jit import kernel
+from engine.ring.jit import inlined, kernel
 
 Bytes = NDArray[np.uint8]
 
@@ -63,12 +63,13 @@ def truncate_mask(
 
 
 @kernel
-def truncate_opened(c: Ring, offsets: Ring, shift: int, edge: Ring, rows: Ring, seed: int, m: Ring) -> int:
-    """An evaluator's side: ``m = c >> shift``; returns its share of the alarm word of this array.
+def truncate_opened(opened: Ring, offsets: Ring, shift: int, edge: Ring, rows: Ring, seed: int, shifted: Ring) -> int:
+    """An evaluator's side: ``shifted = opened >> shift``; returns its share of the alarm word of this array.
 
     A wrap happened exactly when the top two bits of (rho, c) are (01, 10) or (10, 01), for |z| < 2^62.
-    Each hit carries a public 16-bit mask of its own, drawn from (seed, row, element).
+    Each hit carries a public 16-bit mask of its own, drawn from (seed, row, element). Arrays of any shape, C-contiguous.
     """
+    c, bits, m = opened.reshape(-1), edge.reshape(-1), shifted.reshape(-1)
     alarm = np.int64(0)
     word = 0
     for r in range(offsets.size - 1):
@@ -78,7 +79,7 @@ def truncate_opened(c: Ring, offsets: Ring, shift: int, edge: Ring, rows: Ring, 
             m[j] = c[j] >> shift
         i = start
         while i < stop:
-            aw, bw = edge[word], edge[word + 1]
+            aw, bw = bits[word], bits[word + 1]
             word += 2
             end = min(i + 64, stop)
             for j in range(i, end):
@@ -103,18 +104,29 @@ def pack40(words: Ring, out: Bytes) -> None:
         out[k + 4] = np.uint8((w >> 32) & 255)
 
 
+@inlined
+def _word40(data: Bytes, k: int) -> np.int64:
+    return (
+        np.int64(data[k])
+        | (np.int64(data[k + 1]) << 8)
+        | (np.int64(data[k + 2]) << 16)
+        | (np.int64(data[k + 3]) << 24)
+        | (np.int64(data[k + 4]) << 32)
+    )
+
+
 @kernel
 def unpack40(data: Bytes, out: Ring) -> None:
     """5 little-endian bytes a word, zero-extended."""
     for i in range(out.size):
-        k = 5 * i
-        out[i] = (
-            np.int64(data[k])
-            | (np.int64(data[k + 1]) << 8)
-            | (np.int64(data[k + 2]) << 16)
-            | (np.int64(data[k + 3]) << 24)
-            | (np.int64(data[k + 4]) << 32)
-        )
+        out[i] = _word40(data, 5 * i)
+
+
+@kernel
+def join40(words: Ring, data: Bytes, out: Ring) -> None:
+    """``out = words + data`` modulo 2^40, zero-extended; data as `pack40` makes it."""
+    for i in range(out.size):
+        out[i] = (words[i] + _word40(data, 5 * i)) & np.int64((1 << 40) - 1)
 
 
 @kernel
@@ -139,11 +151,11 @@ def pack10(words: Ring, out: Bytes) -> None:
 
 
 @kernel
-def unpack10(data: Bytes, out: Ring) -> None:
-    """The inverse of ``pack10``."""
+def join10(words: Ring, data: Bytes, out: Ring) -> None:
+    """``out = words ^ data`` modulo 2^10, zero-extended; data as `pack10` makes it."""
     for i in range(out.size // 4):
         v = np.int64(0)
         for j in range(5):
             v |= np.int64(data[5 * i + j]) << np.int64(8 * j)
         for j in range(4):
-            out[4 * i + j] = (v >> np.int64(10 * j)) & np.int64(1023)
+            out[4 * i + j] = (words[4 * i + j] ^ (v >> np.int64(10 * j))) & np.int64(1023)

@@ -86,10 +86,10 @@ class PeerSession:
         if not self._greeted:
             raise ValueError("ROUND comes after both PEER_HELLOs")
         payload = self._reader.payload(data, FrameType.ROUND)
-        flag, rest = payload[:1], payload[1:]
-        if flag not in (_GO, _STOP):
+        flag, rest = payload[0] if payload else None, payload[1:]
+        if flag not in (_GO[0], _STOP[0]):
             raise ProtocolError("out-of-range", "the flag of a ROUND")
-        stop = flag == _STOP
+        stop = flag == _STOP[0]
         if len(rest) != (0 if stop else length):
             raise ProtocolError("wrong-length", f"ROUND with {len(rest)} bytes, not {length}")
         return None if stop else rest

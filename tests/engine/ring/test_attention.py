@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ring.attention import level_hashes, minus_row, mixture, scores, sum_keys
+from engine.ring.attention import add_bits, level_hashes, minus_row, mixture, scores, sum_keys, turned
 from engine.wire import Extent, Rows
 from tests.engine.gates.alone import Ring, words
 from tests.engine.ring.test_words import mixed
@@ -61,6 +62,30 @@ def test_sums_over_keys_and_differences_from_a_row(shape: tuple[int, int, tuple[
         part = x[bounds[r] : bounds[r + 1]].reshape(heads, n)
         np.testing.assert_array_equal(sums[r], part.sum(axis=1))
         np.testing.assert_array_equal(less[bounds[r] : bounds[r + 1]].reshape(heads, n), part - m[r][:, None])
+
+
+@pytest.mark.parametrize(("rows", "vectors", "size"), [(0, 4, 16), (1, 1, 1), (2, 5, 3)])
+def test_the_bit_at_a_place_is_added(rows: int, vectors: int, size: int) -> None:
+    rng = np.random.default_rng(size)
+    onehot, out = words(rng, rows, vectors * size), words(rng, rows, vectors)
+    at = rng.integers(0, 64 * size, (rows, vectors))
+    bits = np.unpackbits(onehot.view(np.uint8), bitorder="little").reshape(rows, vectors, 64 * size).astype(np.int64)
+    for sign in (1, -1):
+        expected = out + sign * np.take_along_axis(bits, at[:, :, None], axis=2)[:, :, 0]
+        add_bits(onehot, at, sign, out)
+        np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize(("rows", "heads", "half"), [(0, 2, 2), (1, 1, 1), (3, 2, 8)])
+def test_pairs_are_turned_and_shifted_logically(rows: int, heads: int, half: int) -> None:
+    rng = np.random.default_rng(half)
+    x, cos, sin = words(rng, rows, 2 * half * heads), words(rng, rows, half) >> 48, words(rng, rows, half) >> 48
+    out = np.empty_like(x)
+    turned(x, cos, sin, 30, out)
+    pairs = x.reshape(rows, heads, 2, half)
+    a, b, c, s = pairs[:, :, 0], pairs[:, :, 1], cos[:, None], sin[:, None]
+    expected = np.stack([a * c - b * s, b * c + a * s], axis=2).reshape(x.shape)
+    np.testing.assert_array_equal(out.view(np.uint64), expected.view(np.uint64) >> np.uint64(30))
 
 
 @given(shape=shapes, levels=st.sampled_from((4, 8, 16, 60)), seed=seeds)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ring.linear import add_into, add_products, multiply_into, multiply_low40_into, subtract_product
+from engine.ring.linear import add_into, add_products, add_squares, multiply_into, multiply_low40_into, subtract_product
 from tests.engine.gates.alone import big, words, wrapped
 
 SIDES = (0, 1, 2, 3, 4, 5, 7, 8, 9)
@@ -40,11 +40,23 @@ def test_a_product_with_low_words_is_right_modulo_2_to_40(rows: int) -> None:
 def test_products_of_wires_are_added_group_by_group(rows: int, groups: int, size: int) -> None:
     rng = np.random.default_rng(rows)
     m, lam, out = (words(rng, rows, groups * size) for _ in range(3))
-    online, masked = words(rng, rows, groups), words(rng, rows, groups)
-    spread = [np.repeat(big(y), size, axis=1) for y in (online, masked)]
-    expected = wrapped(big(out) + big(m) * spread[0] - big(lam) * spread[1])
-    add_products(m, lam, online, masked, out)
-    np.testing.assert_array_equal(out, expected)
+    masked, own = words(rng, rows, groups), words(rng, rows, groups)
+    for first in (True, False):
+        shown, half = (np.repeat(big(y), size, axis=1) for y in (masked, masked * first - own))
+        expected = wrapped(big(out) + big(m) * half - big(lam) * shown)
+        add_products(m, lam, masked, own, first, out)
+        np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize(("rows", "size"), [(0, 3), (1, 1), (1, 67), (3, 8), (2, 0)])
+def test_squares_are_added_row_by_row(rows: int, size: int) -> None:
+    rng = np.random.default_rng(size)
+    m, lam, out = words(rng, rows, size), words(rng, rows, size), words(rng, rows, 1)
+    for first in (True, False):
+        sums = (big(m) * (big(m) * first - 2 * big(lam))).sum(axis=1, keepdims=True)
+        expected = wrapped(big(out) + sums)
+        add_squares(m, lam, first, out)
+        np.testing.assert_array_equal(out, expected)
 
 
 @given(rows=st.sampled_from(SIDES), inner=st.integers(0, 20), outer=st.sampled_from(SIDES), seed=st.integers(0, 2**32))

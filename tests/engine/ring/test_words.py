@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ring.words import mix, pack10, pack24, pack40, truncate_mask, truncate_opened, unpack10, unpack40
+from engine.ring.words import join10, join40, mix, pack10, pack24, pack40, truncate_mask, truncate_opened, unpack40
 from tests.engine.gates.alone import Ring, words
 
 M64 = (1 << 64) - 1
@@ -95,6 +95,8 @@ def test_packing_keeps_the_low_bits(values: list[int]) -> None:
     out = np.empty_like(x)
     unpack40(five, out)
     np.testing.assert_array_equal(out, x & ((1 << 40) - 1))
+    join40(3 * x, five, out)
+    np.testing.assert_array_equal(out, 4 * x & ((1 << 40) - 1))
 
 
 @given(values=st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=8))
@@ -105,5 +107,5 @@ def test_four_words_of_ten_bits_go_into_five_bytes(values: list[int]) -> None:
     pack10(x, data)
     whole = sum((int(v) & 1023) << (10 * i) for i, v in enumerate(x))
     assert int.from_bytes(data.tobytes(), "little") == whole
-    unpack10(data, out)
-    np.testing.assert_array_equal(out, x & 1023)
+    join10(x << 1, data, out)
+    np.testing.assert_array_equal(out, (x ^ x << 1) & 1023)
