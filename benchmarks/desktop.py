@@ -32,7 +32,7 @@ from engine.errors import LinkError
 from engine.link import Connection, client_tls, connect, load_identity
 from engine.parties.dealer import Abandoned, Dealer, StepRequest
 from engine.ring.fixed import Real
-from engine.ring.process import DESKTOP_BYTES, tune_process
+from engine.ring.process import DESKTOP_BYTES, tune_process, work_ahead
 from engine.wire import Rows
 
 PATIENCE = 1800.0
@@ -256,6 +256,7 @@ class Desktop:
         stop = Event()
 
         def work() -> None:
+            work_ahead()
             try:
                 for size in sizes:
                     if stop.is_set():

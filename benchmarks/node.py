@@ -25,7 +25,7 @@ from engine.errors import LinkError, SessionStopped
 from engine.link import Connection, accept, client_tls, connect, load_identity, server_tls
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator, StepAnswer
-from engine.ring.process import NODE_BYTES, tune_process
+from engine.ring.process import NODE_BYTES, tune_process, work_ahead
 
 PATIENCE = 600.0
 
@@ -121,6 +121,7 @@ class Node:
             os._exit(1)  # the two others must not wait for this one
 
     def _prepare(self) -> None:
+        work_ahead()
         while True:
             first, section, dealt = self._jobs.get()
             start = time.perf_counter()

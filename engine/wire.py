@@ -85,9 +85,12 @@ def _full(bits: int) -> None:
         raise ValueError(f"a full word is needed from a wire that is exact modulo 2^{bits} only")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False, eq=False)
 class Wire(Secret):
-    """An evaluator's part of a wire: m (the same at both) and its own share of λ (None where nothing needs it)."""
+    """An evaluator's part of a wire: m (the same at both) and its own share of λ (None where nothing needs it).
+
+    Never changed; not frozen, for some 700 are made a token and it takes twice as long.
+    """
 
     m: Ring
     lam: Ring | None

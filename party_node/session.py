@@ -23,7 +23,7 @@ from engine.errors import LinkError, ProtocolError, SessionStopped, TrineError
 from engine.link.link import Link
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
-from engine.ring.process import lasting, trim
+from engine.ring.process import lasting, trim, work_ahead
 from engine.session import Block, Bye, Hello, Material, NodeSession, PeerError, PeerSession, Rewind, Step, Stop
 from party_node.log import Log, place
 from party_node.node import Node
@@ -137,6 +137,7 @@ class ServedSession:
     # The preparer
 
     def _prepare(self) -> None:
+        work_ahead()
         evaluator = self._running()
         hello, limits = self._session.hello, self._node.limits
         bound = limits.prepared_factor * min(limits.queue_bytes, hello.queue_bytes if hello else 0)

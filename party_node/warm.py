@@ -32,8 +32,8 @@ def warm_up(pack: NodePack) -> None:
         first += count
 
 
-def _echo(message: bytes) -> memoryview:
-    return memoryview(bytearray(message))  # writable, as what comes from a link: kernels are compiled for either kind
+def _echo(message: bytes) -> bytes:
+    return message
 
 
 def _ignore(rows: int, section: int) -> None:

@@ -21,6 +21,7 @@ from engine.errors import TrineError
 from engine.gates.plan import dealt_bytes
 from engine.parties.dealer import Abandoned, Dealer
 from engine.parties.evaluator import CUSHION, cushion
+from engine.ring.process import work_ahead
 from engine.session import Discarded
 from engine.wire import Rows
 
@@ -147,6 +148,7 @@ class Dealing:
         return self._closed or self._inbox.failed
 
     def _run(self) -> None:
+        work_ahead()
         try:
             while self._room():
                 with suppress(Abandoned, Discarded):

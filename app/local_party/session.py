@@ -31,6 +31,7 @@ from engine.ring.fixed import Real
 from engine.session import Answer, ClientEvent, ClientSession, Ready, Step, Stopped, Terms, Welcome, compare
 from engine.session import Progress as NodeProgress
 from engine.session.keys import KEY_BYTES, fresh
+from engine.session.messages import LOGIT_BYTES
 
 Report = Callable[[Progress], None]
 
@@ -238,6 +239,7 @@ def warm_up(model: ClientModel, tick: Callable[[], None] = lambda: None) -> None
     dealer = Dealer(model.spec, model.seeds, keys, fresh(KEY_BYTES), prefix=1, context=2)
     for _ in dealer.deal(1):
         tick()
+    dealer.logits(dealer.request([0]).first_row, bytes(LOGIT_BYTES * model.spec.vocab))
 
 
 def open_session(parties: Endpoints, model: ClientModel, *, prefix: int, context: int, queue_bytes: int) -> Session:

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from engine.gates.plan import WORD, Drawn, Kind, Plan
 from engine.prf import FAST, Label, Stream
-from engine.ring.fixed import Real, Ring
+from engine.ring.fixed import Ring
 from engine.ring.lookups import Table
 from engine.ring.process import give_back, lasting
 from engine.ring.words import Bytes, pack40, unpack40
 from engine.wire import Extent, Rows, Secret, SlotKey
 
-Exchange = Callable[[bytes], "bytes | memoryview"]
-Observe = Callable[[str, int, str, Real], None]
+_TOGETHER = 4  # rows whose memory is given back at once: of one, a section has a tenth of a huge page
 
 
 class Masks(Protocol):
@@ -228,8 +227,8 @@ class Material(Secret):
         return sum(array.nbytes for array in self.arrays.values())
 
     def spend(self, rows: int) -> None:
-        """The first `rows` rows will not be asked for again: most of their memory is given back."""
-        if rows <= self._spent:
+        """The first `rows` rows will not be asked for again: most of their memory is given back, of a few at a time."""
+        if rows < min(self._spent + _TOGETHER, self.rows.count) or rows == self._spent:
             return
         for array in self.held:
             give_back(array[:rows], self._spent * array[:1].nbytes)

@@ -51,7 +51,7 @@ def evaluate(e: Evaluation, z: Opening, bits: int, to: int, name: str, *, share:
     lam = e.share("lam", z.extent) if share else None
     edge = e.share("edge", z.extent, 2, bit=True)
     c = z.c
-    m: Ring = np.empty_like(c)
+    m: Ring = np.empty(c.shape, np.int64)
     seed = alarm_seed(e.section, e.gate)
     e.alarm ^= truncate_opened(c, e.rows.offsets(z.extent), bits - to, edge, e.rows.serials, seed, m)
     return Wire(m, lam, z.extent, source=None if lam is None else e.key("lam"))

@@ -116,10 +116,9 @@ class FrameWriter:
 
     def write(self, kind: FrameType, *parts: Data) -> bytes:
         """The next frame, its payload being the parts one after the other."""
-        size = sum(map(len, parts))
-        if size > self._limits[kind]:
-            raise ValueError(f"{kind.name} of {size} bytes is over its limit")
         data = b"".join((_HEADER.pack(VERSION, kind, self.session, self.sequence), *parts))
+        if (size := len(data) - HEADER_BYTES) > self._limits[kind]:
+            raise ValueError(f"{kind.name} of {size} bytes is over its limit")
         self.sequence += 1
         return data
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InputError
-from engine.gates.answer import DROPPED, KEPT, LOGIT_BYTES
+from engine.gates.answer import DROPPED, LOGIT_BYTES
 from engine.gates.embedding import Online
 from engine.gates.plan import Plan, dealt_bytes
 from engine.gates.rotary import Rotary
@@ -27,7 +27,8 @@ from engine.models.planning import plans
 from engine.parties.masks import ModelMasks
 from engine.prf import Label, Stream
 from engine.prf.streams import Record
-from engine.ring.fixed import Real, Ring, decode, signed
+from engine.ring.fixed import Real, Ring
+from engine.ring.words import unmask24
 from engine.wire import Rows, Secret
 
 
@@ -50,7 +51,7 @@ class StepRequest(Secret):
 class _Block(Secret):
     rows: Rows
     online: Online | None = None
-    logits: Ring | None = None  #: bits [16, 40) of ρ, [rows, vocab]
+    logits: NDArray[np.int32] | None = None  #: bits [16, 40) of ρ, [rows, vocab]
     alarm: Ring | None = None
     used: int = 0
 
@@ -228,25 +229,31 @@ class Dealer:
         return used
 
     def logits(self, row: int, answer: bytes | memoryview, timeout: float = 60.0) -> Real:
-        """The logits of `row` from the forwarded 3 bytes a logit, float64 [vocab]."""
+        """The logits of `row` from the forwarded 3 bytes a logit, float64 [vocab].
+
+        Raises:
+            ValueError: the answer has not the exact length.
+        """
         rho, _ = self._answer(row, timeout)
-        data = np.frombuffer(answer, np.uint8).astype(np.int64).reshape(self.spec.vocab, LOGIT_BYTES)
-        c = data[:, 0] | data[:, 1] << 8 | data[:, 2] << 16
-        b = self.spec.scales
-        return decode(signed(c - rho, KEPT), b.hidden + self.spec.weight_bits["head"] - DROPPED)
+        data, out = np.frombuffer(memoryview(answer).toreadonly(), np.uint8), np.empty(self.spec.vocab)
+        if data.size != out.size * LOGIT_BYTES:
+            raise ValueError(f"{data.size} bytes are no answer of {out.size} logits")
+        bits = self.spec.scales.hidden + self.spec.weight_bits["head"] - DROPPED
+        unmask24(data, rho, 2.0**-bits, out)
+        return out
 
     def wrapped(self, row: int, word: int, timeout: float = 60.0) -> bool:
         """Whether a truncation of the step that ended with `row` wrapped: its text is not to be used, the step is redone."""
         return self._answer(row, timeout)[1] != word
 
-    def _answer(self, row: int, timeout: float) -> tuple[Ring, int]:
+    def _answer(self, row: int, timeout: float) -> tuple[NDArray[np.int32], int]:
         block, index = self._answers.find(row)
         with self._changed:
             if not self._changed.wait_for(lambda: block.alarm is not None, timeout):
                 raise TimeoutError("the answer's masks were not dealt in time")
             if block.logits is None or block.alarm is None:
                 raise ValueError("the answer's masks were not dealt")
-            return block.logits[index].astype(np.int64), int(block.alarm[index])
+            return block.logits[index], int(block.alarm[index])
 
     def rewind(self, position: int) -> None:
         """Cut the context to `position` (prefix included); every queued row is discarded.

@@ -1,9 +1,10 @@
-"""Settings of processes that compute rounds: their cores, how long a thread keeps the interpreter, freed memory."""
+"""Settings of processes that compute rounds: their cores, how long a thread keeps the interpreter and a core, freed memory."""
 
 import ctypes
 import math
 import mmap
 import os
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,6 +18,12 @@ from numpy.typing import NDArray
 
 SWITCH_SECONDS = 2e-4
 """How long a thread keeps the interpreter from another: a round waits for the preparing thread no longer (docs/threads.md)."""
+
+SLICE_SECONDS, AHEAD_SLICE_SECONDS = 1e-4, 3e-3
+"""Of a core's time that a thread asks for at once, and that one asks for which works ahead of time. Linux (since 6.12) lets a
+thread that wakes up interrupt one that asked for more; else it waits for the end of that one's time, hundreds of times a token.
+Both keep their share of the core. (docs/threads.md)"""
+_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # the call's number on Linux: C libraries have had a function since 2025
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 NODE_BYTES = 32 << 20
@@ -34,16 +41,41 @@ _POOL_PAGES = 96  # 192 MB: what some 24 rows of the 135M model need
 
 
 def tune_process(kept: int) -> None:
-    """To be called once, at a program's start; freed arrays of up to `kept` bytes stay with the process.
+    """To be called once, at a program's start, by its only thread; freed arrays of up to `kept` bytes stay with the process.
 
     A gate's arrays live for microseconds. The C library gives those above 128 kB back to the kernel each time, which hands
     out every page anew, zeroed: receiving what is dealt for a row of the 135M model took 18 ms in place of 8, in messages of
     15 MB. What lives for seconds should not lie among them: see `lasting`.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
+    _ask_for(SLICE_SECONDS)
     if mallopt := _of_linux("mallopt"):
         mallopt(_MMAP_THRESHOLD, kept)
         mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def work_ahead() -> None:
+    """To be called by a thread whose work nobody waits for, most of the time: others that wake up interrupt it."""
+    _ask_for(AHEAD_SLICE_SECONDS)
+
+
+class _SchedAttr(ctypes.Structure):
+    """Of <linux/sched/types.h>, in its first version."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32), ("policy", ctypes.c_uint32), ("flags", ctypes.c_uint64), ("nice", ctypes.c_int32),
+        ("priority", ctypes.c_uint32), ("runtime", ctypes.c_uint64), ("deadline", ctypes.c_uint64), ("period", ctypes.c_uint64),
+    )  # fmt: skip
+
+
+def _ask_for(seconds: float) -> None:
+    """Of a core, at once, for the calling thread and those that it starts; its share of the core stays (Linux only)."""
+    number, call = _SCHED_SETATTR.get(platform.machine()), _of_linux("syscall", ctypes.c_long)
+    if call is None or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return
+    wanted = _SchedAttr(size=ctypes.sizeof(_SchedAttr), policy=os.SCHED_OTHER, runtime=round(seconds * 1e9))
+    wanted.nice = os.getpriority(os.PRIO_PROCESS, 0)
+    call(ctypes.c_long(number), ctypes.c_int(0), ctypes.byref(wanted), ctypes.c_uint(0))
 
 
 @cache

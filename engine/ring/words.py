@@ -7,7 +7,7 @@ array. Bits are packed into words, 64 a word, each row's run beginning a new wor
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.ring.fixed import Ring
+from engine.ring.fixed import Real, Ring
 from engine.ring.jit import inlined, kernel
 
 Bytes = NDArray[np.uint8]
@@ -137,6 +137,14 @@ def pack24(words: Ring, out: Bytes) -> None:
         out[3 * i] = np.uint8((w >> 16) & 255)
         out[3 * i + 1] = np.uint8((w >> 24) & 255)
         out[3 * i + 2] = np.uint8((w >> 32) & 255)
+
+
+@kernel
+def unmask24(data: Bytes, rho: NDArray[np.int32], unit: float, out: Real) -> None:
+    """``out = unit * (data - rho)``, the difference taken modulo 2^24 and signed; data as `pack24` makes it."""
+    for i in range(out.size):
+        word = np.int64(data[3 * i]) | (np.int64(data[3 * i + 1]) << 8) | (np.int64(data[3 * i + 2]) << 16)
+        out[i] = unit * (((word - rho[i]) << 40) >> 40)
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -244,3 +245,38 @@ def test_giving_back_twice_or_nothing_is_no_harm() -> None:
     give_back(array)
     give_back(array)
     give_back(array[:0])
+
+
+SLICES = """
+import ctypes, os, threading
+from engine.ring.process import NODE_BYTES, _SchedAttr, tune_process, work_ahead
+def asked():
+    attributes = _SchedAttr()
+    call = ctypes.CDLL(None).syscall
+    number = {"x86_64": 315, "aarch64": 275}[os.uname().machine]  # sched_getattr
+    size = ctypes.sizeof(attributes)
+    assert call(ctypes.c_long(number), 0, ctypes.byref(attributes), ctypes.c_uint(size), ctypes.c_uint(0)) == 0
+    return attributes.runtime, attributes.nice, os.sched_getscheduler(0)
+def ahead():
+    found.append(asked())
+    work_ahead()
+    found.append(asked())
+os.setpriority(os.PRIO_PROCESS, 0, 3)
+found = [asked()]
+tune_process(NODE_BYTES)
+thread = threading.Thread(target=ahead)
+thread.start()
+thread.join()
+found.append(asked())
+print(found)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux's scheduler")
+def test_a_thread_that_works_ahead_asks_for_more_of_a_core_at_once() -> None:
+    """And nothing else of anybody's priority changes; older kernels (before 6.12) keep one length for all."""
+    done = subprocess.run([sys.executable, "-c", SLICES], capture_output=True, text=True, check=True)
+    before, inherited, ahead, own = ast.literal_eval(done.stdout)
+    assert {asked[1:] for asked in (before, inherited, ahead, own)} == {(3, os.SCHED_OTHER)}
+    if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 12):
+        assert (inherited[0], ahead[0], own[0]) == (100_000, 3_000_000, 100_000)

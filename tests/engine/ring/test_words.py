@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ring.words import join10, join40, mix, pack10, pack24, pack40, truncate_mask, truncate_opened, unpack40
+from engine.ring.words import join10, join40, mix, pack10, pack24, pack40, truncate_mask, truncate_opened, unmask24, unpack40
 from tests.engine.gates.alone import Ring, words
 
 M64 = (1 << 64) - 1
@@ -97,6 +97,14 @@ def test_packing_keeps_the_low_bits(values: list[int]) -> None:
     np.testing.assert_array_equal(out, x & ((1 << 40) - 1))
     join40(3 * x, five, out)
     np.testing.assert_array_equal(out, 4 * x & ((1 << 40) - 1))
+
+
+@given(rho=st.integers(0, (1 << 24) - 1), value=st.integers(-(1 << 23), (1 << 23) - 1))
+def test_a_logit_is_what_its_three_bytes_hold_without_its_mask(rho: int, value: int) -> None:
+    three, out = np.empty(3, np.uint8), np.empty(1)
+    pack24(np.array([(value + rho) << 16], np.int64), three)
+    unmask24(three, np.array([rho], np.int32), 2.0**-14, out)
+    assert out[0] == value / (1 << 14)
 
 
 @given(values=st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=8))
