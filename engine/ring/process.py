@@ -25,7 +25,7 @@ thread that wakes up interrupt one that asked for more; else it waits for the en
 Both keep their share of the core. (docs/threads.md)"""
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # the call's number on Linux: C libraries have had a function since 2025
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of <malloc.h>
 NODE_BYTES = 32 << 20
 """Arrays up to this size are kept by a node: as large as the C library allows."""
 DESKTOP_BYTES = 16 << 20
@@ -37,7 +37,7 @@ _PAGE = 2 << 20  # a huge one: of a smaller part of it, the kernel would only no
 _DONT_NEED = 4  # of <sys/mman.h>, on Linux
 _MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE, _FIXED, _DONTUNMAP: the words go, the range stays (Linux 5.7)
 _READ_WRITE, _ANEW = 1 | 2, 0x02 | 0x10 | 0x20  # PROT_READ | _WRITE; MAP_PRIVATE | _FIXED | _ANONYMOUS
-_POOL_PAGES = 96  # 192 MB: what some 24 rows of the 135M model need
+_POOL_PAGES = 288  # 576 MB: what a block of 64 rows of the 135M model needs at the second node
 
 
 def tune_process(kept: int) -> None:
@@ -50,6 +50,7 @@ def tune_process(kept: int) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     _ask_for(SLICE_SECONDS)
     if mallopt := _of_linux("mallopt"):
+        mallopt(_ARENA_MAX, 1)
         mallopt(_MMAP_THRESHOLD, kept)
         mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
