@@ -25,6 +25,7 @@ from app.chat import Chat, Done, Event, Failed, Settings
 from app.display import why_no_window
 from app.signals import unwinding
 from engine.errors import InputError, TrineError
+from engine.ring.process import DESKTOP_BYTES, tune_process
 
 __all__ = ["app"]
 
@@ -64,6 +65,7 @@ def _trine(
     ] = False,
 ) -> None:
     """Chat with a language model that three parties compute together and none of them sees."""
+    tune_process(DESKTOP_BYTES)  # while there is one thread
 
 
 @app.command()

@@ -16,7 +16,7 @@ from app.local_party import Conversation, Endpoints
 from app.local_party.session import warm_up
 from app.node_process import NodeProcess, Parties, listening, wait_until_ready
 from engine.provision.pack import ClientModel, load_client_model
-from engine.ring.process import DESKTOP_BYTES, keep_apart, tune_process
+from engine.ring.process import keep_apart
 
 if TYPE_CHECKING:
     from engine.generate.tokenizer import ChatTokenizer
@@ -116,7 +116,6 @@ def demo(
         from app.demo_model import ensure_demo_model
 
         model = ensure_demo_model(report)
-    tune_process(DESKTOP_BYTES)
     report("loading the model", 0, 0)
     parties = Demo(model, load_client_model(model / "client"))
     check(parties)

@@ -24,6 +24,7 @@ from app.demo import Demo, demo
 from app.local_party import Conversation, Phase
 from benchmarks.processes import memory, status, wait_until_idle, watching
 from engine.ring.fixed import Real
+from engine.ring.process import DESKTOP_BYTES, tune_process
 
 TEXT = Path(__file__).resolve().parents[1] / "assets" / "calibration"
 QUESTIONS = (
@@ -193,6 +194,7 @@ def measured(parties: Demo, model: Path, *, quick: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
+    tune_process(DESKTOP_BYTES)  # as the program does
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chatting")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--model", type=Path)

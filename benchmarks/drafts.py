@@ -14,6 +14,7 @@ from typing import Any
 
 from app.demo import Demo, demo
 from engine.generate.sampling import Chooser, Logits, make_chooser
+from engine.ring.process import DESKTOP_BYTES, tune_process
 
 DRAFTS = 4
 MAX_TOKENS = 64
@@ -26,6 +27,7 @@ PROMPTS = {
 
 def measure(model: Path | None = None, prompts: Sequence[str] = tuple(PROMPTS)) -> list[dict[str, Any]]:
     """Two rows for each prompt, plain and with drafts; `model` as for `trine demo`."""
+    tune_process(DESKTOP_BYTES)  # as the program does
     rows = []
     with demo(model) as parties:
         tokenizer = parties.tokenizer()

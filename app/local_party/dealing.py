@@ -148,8 +148,8 @@ class Dealing:
         return self._closed or self._inbox.failed
 
     def _run(self) -> None:
-        work_ahead()
         try:
+            work_ahead()
             while self._room():
                 with suppress(Abandoned, Discarded):
                     self._deal()

@@ -60,7 +60,7 @@ def evaluate(e: Evaluation, s: Opening, heads: int, window: Window, level: int, 
     bits = np.array(v)
     add_bits(zero, at, e.sign, bits)
     empty = e.open(bits, tested).c
-    z = np.empty_like(m)
+    z = np.empty(m.shape, np.int64)
     weighted_sum(weights.reshape(-1, levels), -empty.reshape(-1, levels), m.reshape(-1), z.reshape(-1))
     if e.role == 1:
         z += np.int64(level + levels) << np.int64(window.lo)

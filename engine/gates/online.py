@@ -130,6 +130,8 @@ def _encode(masked: Ring, codec: Codec) -> bytes:
     if codec is Codec.WORDS:
         return masked.tobytes()
     flat = masked.reshape(-1)
+    if codec is Codec.XOR10 and flat.size % 4:
+        raise ValueError("words of 10 bits are opened four at a time")
     if codec is Codec.XOR16:
         return flat.astype(np.uint16).tobytes()
     out = np.empty(flat.size * codec // 8, np.uint8)
@@ -144,7 +146,7 @@ def _join(masked: Ring, theirs: bytes, at: int, codec: Codec) -> Ring:
         return c
     if codec is Codec.XOR16:
         return masked ^ np.ndarray(masked.shape, np.uint16, theirs, at).astype(np.int64)
-    data, c = np.ndarray(masked.size * codec // 8, np.uint8, theirs, at), np.empty_like(masked)
+    data, c = np.ndarray(masked.size * codec // 8, np.uint8, theirs, at), np.empty(masked.shape, np.int64)
     (join40 if codec is Codec.LOW40 else join10)(masked.reshape(-1), data, c.reshape(-1))
     return c
 

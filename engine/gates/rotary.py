@@ -86,7 +86,9 @@ class Rotary:
 
     def turn(self, words: Ring, shift: int) -> Ring:
         """Words [rows, heads * head_dim] turned in the ring, at `bits` more fraction bits, and shifted, logically."""
-        out = np.empty_like(words)
+        if words.shape[1] % (2 * self._icos.shape[1]):
+            raise ValueError("only whole heads are turned")
+        out = np.empty(words.shape, np.int64)
         turned(words, self._icos, self._isin, shift, out)
         return out
 

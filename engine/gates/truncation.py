@@ -51,6 +51,8 @@ def evaluate(e: Evaluation, z: Opening, bits: int, to: int, name: str, *, share:
     lam = e.share("lam", z.extent) if share else None
     edge = e.share("edge", z.extent, 2, bit=True)
     c = z.c
+    if lam is not None and lam.shape != c.shape:
+        raise ValueError("a share of a mask has not its opening's shape")
     m: Ring = np.empty(c.shape, np.int64)
     seed = alarm_seed(e.section, e.gate)
     e.alarm ^= truncate_opened(c, e.rows.offsets(z.extent), bits - to, edge, e.rows.serials, seed, m)

@@ -73,11 +73,13 @@ class _SchedAttr(ctypes.Structure):
 def _ask_for(seconds: float) -> None:
     """Of a core, at once, for the calling thread and those that it starts; its share of the core stays (Linux only)."""
     number, call = _SCHED_SETATTR.get(platform.machine()), _of_linux("syscall", ctypes.c_long)
-    if call is None or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
+    if call is None or number is None:
         return
-    wanted = _SchedAttr(size=ctypes.sizeof(_SchedAttr), policy=os.SCHED_OTHER, runtime=round(seconds * 1e9))
-    wanted.nice = os.getpriority(os.PRIO_PROCESS, 0)
-    call(ctypes.c_long(number), ctypes.c_int(0), ctypes.byref(wanted), ctypes.c_uint(0))
+    with suppress(OSError):  # where these may not be asked, nothing is changed either
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            nice, runtime = os.getpriority(os.PRIO_PROCESS, 0), round(seconds * 1e9)
+            wanted = _SchedAttr(size=ctypes.sizeof(_SchedAttr), policy=os.SCHED_OTHER, nice=nice, runtime=runtime)
+            call(ctypes.c_long(number), ctypes.c_int(0), ctypes.byref(wanted), ctypes.c_uint(0))
 
 
 @cache
@@ -154,15 +156,15 @@ class _Pool:
     def __init__(self) -> None:
         self._lock = Lock()
         self._room: mmap.mmap | None = None
+        self._reserved = False
         self._empty: list[int] = []
         self._full: list[int] = []
 
     def put(self, page: int) -> bool:
         """Keep a page's memory; what is read there afterwards is zero. False: there is no room, or the kernel can't."""
         with self._lock:
-            if self._room is None:
-                self._room = _mapped((_POOL_PAGES + 1) * _PAGE, huge=True)
-                self._empty = list(_whole_pages(np.frombuffer(self._room, np.uint8)))[:_POOL_PAGES]
+            if not self._reserved:
+                self._reserved, self._empty = True, self._reserve()
             if not self._empty:
                 return False
             if not _move(page, self._empty[-1]):
@@ -170,6 +172,13 @@ class _Pool:
                 return False
             self._full.append(self._empty.pop())
             return True
+
+    def _reserve(self) -> list[int]:
+        try:
+            self._room = _mapped((_POOL_PAGES + 1) * _PAGE, huge=True)
+        except OSError:  # the process may not have so many addresses: it goes without
+            return []
+        return list(_whole_pages(np.frombuffer(self._room, np.uint8)))[:_POOL_PAGES]
 
     def take(self, page: int) -> bool:
         """Put kept memory there. False: there is none."""

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from app import commands, terminal
 from app.chat import Chat, Settings
 from app.start import Report, Running
 from engine.errors import InputError, LinkError, ModelError, ProtocolError, TrineError
+from engine.ring.process import DESKTOP_BYTES
 from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
 
 Script = list[list[object]]
@@ -54,6 +56,14 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Settings]]:
 
 def trine(*arguments: str, text: str | None = None) -> Result:
     return CliRunner().invoke(commands.app, arguments, input=text)
+
+
+def test_the_process_is_tuned_before_it_has_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other threads than the one that is tuned would keep their arenas and their slices."""
+    tuned: list[tuple[int, str]] = []
+    monkeypatch.setattr(commands, "tune_process", lambda kept: tuned.append((kept, threading.current_thread().name)))
+    assert trine("ask", " ").exit_code == 2
+    assert tuned == [(DESKTOP_BYTES, "MainThread")]
 
 
 def as_process(*arguments: str, environment: dict[str, str] | None = None, **streams: Any) -> subprocess.Popen[str]:

@@ -65,6 +65,23 @@ def test_pending_openings_of_every_kind_share_one_message(seed: int, counts: lis
     assert [len(m) for m in mail.sent[0] + mail.sent[1]] == [size, size]
 
 
+def test_an_opening_of_words_in_another_order_is_the_same() -> None:
+    rng = np.random.default_rng(3)
+    for codec in Codec:
+        x, y = (_fitting(words(rng, 4, 8), codec) for _ in range(2))
+        (plain,), _ = opened([(x, codec)], [(y, codec)])
+        (turned,), _ = opened([(np.asfortranarray(x), codec)], [(y, codec)])
+        np.testing.assert_array_equal(turned, plain)
+
+
+def test_ten_bit_words_that_fill_no_bytes_are_not_sent() -> None:
+    one, _, mail = evaluations()
+    one.open(np.zeros((1, 6), np.int64), Extent(6), Codec.XOR10)
+    with pytest.raises(ValueError, match="four at a time"):
+        one.flush()
+    assert not mail.sent[0]
+
+
 def _fitting(w: Ring, codec: Codec) -> Ring:
     return w & ((1 << codec.value) - 1) if codec in (Codec.XOR10, Codec.XOR16) else w
 

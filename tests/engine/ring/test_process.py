@@ -146,6 +146,20 @@ def test_what_is_given_back_is_the_next_arrays_memory(pool: process._Pool) -> No
     assert (later == 9).all()
 
 
+def test_a_process_that_may_not_reserve_the_pool_goes_without(pool: process._Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = lasting(8 << 20)
+    array[:] = 7
+
+    def refused(size: int, *, huge: bool) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(process, "_mapped", refused)
+    give_back(array[: 6 << 20])
+    give_back(array, 6 << 20)
+    assert (array[-(1 << 20) :] == 7).all() or not array[-(1 << 20) :].any()
+    assert not pool.take(0)
+
+
 def test_the_pool_has_an_end_and_the_kernel_gets_the_rest(pool: process._Pool) -> None:
     array = lasting(40 << 20)
     array[:] = 7
@@ -253,15 +267,15 @@ from engine.ring.process import NODE_BYTES, _SchedAttr, tune_process, work_ahead
 def asked():
     attributes = _SchedAttr()
     call = ctypes.CDLL(None).syscall
-    number = {"x86_64": 315, "aarch64": 275}[os.uname().machine]  # sched_getattr
+    number = {"x86_64": 315, "aarch64": 275}.get(os.uname().machine, -1)  # sched_getattr
     size = ctypes.sizeof(attributes)
-    assert call(ctypes.c_long(number), 0, ctypes.byref(attributes), ctypes.c_uint(size), ctypes.c_uint(0)) == 0
+    call(ctypes.c_long(number), 0, ctypes.byref(attributes), ctypes.c_uint(size), ctypes.c_uint(0))
     return attributes.runtime, attributes.nice, os.sched_getscheduler(0)
 def ahead():
     found.append(asked())
     work_ahead()
     found.append(asked())
-os.setpriority(os.PRIO_PROCESS, 0, 3)
+os.nice(3)
 found = [asked()]
 tune_process(NODE_BYTES)
 thread = threading.Thread(target=ahead)
@@ -277,6 +291,7 @@ def test_a_thread_that_works_ahead_asks_for_more_of_a_core_at_once() -> None:
     """And nothing else of anybody's priority changes; older kernels (before 6.12) keep one length for all."""
     done = subprocess.run([sys.executable, "-c", SLICES], capture_output=True, text=True, check=True)
     before, inherited, ahead, own = ast.literal_eval(done.stdout)
-    assert {asked[1:] for asked in (before, inherited, ahead, own)} == {(3, os.SCHED_OTHER)}
-    if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 12):
+    assert inherited[1:] == ahead[1:] == own[1:] == before[1:]
+    known = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 12) and os.uname().machine in ("x86_64", "aarch64")
+    if known and before[2] == os.SCHED_OTHER:
         assert (inherited[0], ahead[0], own[0]) == (100_000, 3_000_000, 100_000)

@@ -99,12 +99,12 @@ def test_packing_keeps_the_low_bits(values: list[int]) -> None:
     np.testing.assert_array_equal(out, 4 * x & ((1 << 40) - 1))
 
 
-@given(rho=st.integers(0, (1 << 24) - 1), value=st.integers(-(1 << 23), (1 << 23) - 1))
-def test_a_logit_is_what_its_three_bytes_hold_without_its_mask(rho: int, value: int) -> None:
-    three, out = np.empty(3, np.uint8), np.empty(1)
-    pack24(np.array([(value + rho) << 16], np.int64), three)
-    unmask24(three, np.array([rho], np.int32), 2.0**-14, out)
-    assert out[0] == value / (1 << 14)
+@given(pairs=st.lists(st.tuples(st.integers(0, (1 << 24) - 1), st.integers(-(1 << 23), (1 << 23) - 1)), max_size=7))
+def test_a_logit_is_what_its_three_bytes_hold_without_its_mask(pairs: list[tuple[int, int]]) -> None:
+    three, out = np.empty(3 * len(pairs), np.uint8), np.empty(len(pairs))
+    pack24(np.array([(value + rho) << 16 for rho, value in pairs], np.int64), three)
+    unmask24(three, np.array([rho for rho, _ in pairs], np.int32), 2.0**-14, out)
+    assert out.tolist() == [value / (1 << 14) for _, value in pairs]
 
 
 @given(values=st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=8))
