@@ -25,7 +25,6 @@ from engine.wire import Extent, Opening, Rows
 
 PROGRAM = "(between gates)"
 _ROLLUP = Path("/proc/self/smaps_rollup")
-CODEC_BITS = {Codec.WORDS: 64, Codec.LOW40: 40, Codec.XOR10: 10, Codec.XOR16: 16}
 
 
 def peak_mb() -> float:
@@ -140,7 +139,7 @@ def install(meter: Meter) -> None:
 
     def opened(e: Evaluation, masked: Ring, extent: Extent, codec: Codec = Codec.WORDS) -> Opening:
         if masked.shape[0]:
-            meter.opening(CODEC_BITS[codec], masked.size)
+            meter.opening(codec, masked.size)
         return plain_open(e, masked, extent, codec)
 
     _wrap(_watched(meter), opened)

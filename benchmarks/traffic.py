@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.meter import CODEC_BITS, Meter, gate_watcher
+from benchmarks.meter import Meter, gate_watcher
 from engine.gates.online import Codec, Evaluation
 from engine.models.config import ModelSpec
 from engine.models.planning import plans
@@ -42,7 +42,7 @@ def by_gate(spec: ModelSpec, keys: int) -> list[GateBytes]:
     row = Rows(0, keys - 1, 1)
     dealt, sent = meter.dealt(dict(enumerate(made)), row), defaultdict[str, int](int)
     for name, codec, extent in issued:
-        sent[name] += -(-int(row.offsets(extent)[-1]) * CODEC_BITS[codec] // 8)
+        sent[name] += -(-int(row.offsets(extent)[-1]) * codec // 8)
     found = [GateBytes(name, dealt.get(name, 0), sent[name]) for name in dealt.keys() | sent.keys()]
     return sorted(found, key=lambda gate: (-gate.dealt - gate.opened, gate.gate))
 

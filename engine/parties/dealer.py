@@ -235,7 +235,8 @@ class Dealer:
             ValueError: the answer has not the exact length.
         """
         rho, _ = self._answer(row, timeout)
-        data, out = np.frombuffer(memoryview(answer).toreadonly(), np.uint8), np.empty(self.spec.vocab)
+        data = np.frombuffer(memoryview(answer).toreadonly(), np.uint8)  # of one kind, for which the kernel is compiled
+        out = np.empty(self.spec.vocab)
         if data.size != out.size * LOGIT_BYTES:
             raise ValueError(f"{data.size} bytes are no answer of {out.size} logits")
         bits = self.spec.scales.hidden + self.spec.weight_bits["head"] - DROPPED
