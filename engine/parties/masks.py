@@ -8,7 +8,7 @@ import numpy as np
 from engine.models.config import ModelSpec
 from engine.prf import FAST, Label, Stream
 from engine.ring.fixed import Ring
-from engine.ring.linear import add_into, multiply_into
+from engine.ring.linear import add_into, adder
 from engine.ring.process import sparse
 
 TILE_WORDS = 1 << 16
@@ -76,7 +76,7 @@ class ModelMasks:
         """``x @ Λ_W.T`` for x [rows, in], the mask drawn tile by tile."""
         outer, inner = self.spec.tensors()[weight]
         out = np.empty((x.shape[0], outer), np.int64)
-        x = np.ascontiguousarray(x)
+        add = adder(np.ascontiguousarray(x))
         for start, stop in tiles(outer, inner):
             words = (stop - start) * inner
             if self._tiles[0].size < words:
@@ -86,7 +86,7 @@ class ModelMasks:
             self._two.fill(weight, b, start * inner)
             add_into(a, b, a)
             part = np.zeros((x.shape[0], stop - start), np.int64)
-            multiply_into(x, a.reshape(-1, inner), part)
+            add(a.reshape(-1, inner), part)
             out[:, start:stop] = part
         return out
 

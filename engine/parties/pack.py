@@ -9,7 +9,7 @@ import numpy as np
 from engine.models.config import ModelSpec
 from engine.parties.masks import SeedStream, tiles
 from engine.ring.fixed import Ring
-from engine.ring.linear import Low40, multiply_into, multiply_low40_into
+from engine.ring.linear import Low40, adder, multiply_into, multiply_low40_into
 from engine.ring.lookups import Table, shortest
 from engine.ring.process import lasting
 from engine.wire import Secret
@@ -75,7 +75,7 @@ class OnlineHalves(Secret):
     def _drawn(self, weight: str, x: Ring, out: Ring, masked: Ring | None) -> None:
         """``out -= x @ λ_Wi.T``, or with `masked`: ``out += x @ (masked - λ_Wi).T``."""
         outer, inner = self._pack.spec.tensors()[weight]
-        factor = x if masked is not None else -x
+        add = adder(x if masked is not None else -x)
         for start, stop in tiles(outer, inner):
             words = (stop - start) * inner
             if self._tile.size < words:
@@ -85,7 +85,7 @@ class OnlineHalves(Secret):
             if masked is not None:
                 np.subtract(masked[start:stop], tile, out=tile)
             part = np.zeros((x.shape[0], stop - start), np.int64)
-            multiply_into(factor, tile, part)
+            add(tile, part)
             out[:, start:stop] += part
 
 

@@ -8,14 +8,13 @@ directory is named by a digest of all kernel sources. Both, and the width of the
 import os
 from collections.abc import Callable
 from hashlib import blake2b
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import llvmlite.binding as llvmlite  # type: ignore[import-untyped]
-import numpy as np
 import platformdirs
 from llvmlite import ir
-from numpy.typing import NDArray
 
 
 def _private_cache() -> Path:
@@ -64,18 +63,27 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     return compiled
 
 
-def instruction(emit: Callable[[ir.IRBuilder, ir.Value], None]) -> Callable[[NDArray[Any], int | np.int64], None]:
-    """A part of kernels, called with an array and the number of a byte in it: what `emit` writes for that byte's address."""
+def instruction(emit: Callable[..., None]) -> Callable[..., None]:
+    """A part of kernels: what ``emit(builder, *addresses)`` writes. For each address it is called with a C-contiguous array and
+    the number of a byte in it; nothing checks that the byte lies within.
+    """
+    addresses = len(signature(emit).parameters) - 1
 
-    def typed(_context: object, array: numba.types.Array, _offset: numba.types.Type) -> tuple[Any, Callable[..., Any]]:
-        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            data = context.make_array(array)(context, builder, arguments[0]).data
-            byte = builder.add(builder.ptrtoint(data, ir.IntType(64)), arguments[1])
-            emit(builder, builder.inttoptr(byte, ir.IntType(8).as_pointer()))
+    def typed(_context: object, *operands: Any) -> tuple[Any, Callable[..., Any]]:
+        if any(array.layout != "C" for array in operands[::2]):
+            raise TypeError(f"{emit.__name__} reads memory as it lies there: arrays must be C-contiguous")
+
+        def generate(context: Any, builder: ir.IRBuilder, call: Any, arguments: Any) -> ir.Value:
+            places = []
+            for array, data, byte in zip(call.args[::2], arguments[::2], arguments[1::2], strict=True):
+                start = builder.ptrtoint(context.make_array(array)(context, builder, data).data, ir.IntType(64))
+                places.append(builder.inttoptr(builder.add(start, byte), ir.IntType(8).as_pointer()))
+            emit(builder, *places)
             return context.get_dummy_value()
 
-        return numba.types.void(array, numba.types.int64), generate
+        return numba.types.void(*(kind for array in operands[::2] for kind in (array, numba.types.int64))), generate
 
-    compiled: Any = numba.extending.intrinsic(typed)
-    part: Callable[[NDArray[Any], int | np.int64], None] = compiled
+    names = ("context", *(f"{kind}{i}" for i in range(addresses) for kind in ("array", "byte")))
+    typed.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names])  # type: ignore[attr-defined]
+    part: Callable[..., None] = numba.extending.intrinsic(typed)
     return part

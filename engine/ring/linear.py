@@ -2,13 +2,17 @@
 
 Each kernel equals the numpy expression in its docstring; they exist because numpy multiplies integer
 matrices without vector instructions. The tiles keep 16 accumulators, which LLVM turns into vector registers.
+Products of many rows go to `engine.ring.amx` where the processor has it.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.ring import amx
 from engine.ring.fixed import Ring
 from engine.ring.jit import inlined, kernel
 from engine.ring.prefetch import AHEAD, LINE, read_once
@@ -16,9 +20,23 @@ from engine.ring.prefetch import AHEAD, LINE, read_once
 STEP = 64  #: words of a row of a matrix, between two looks ahead
 
 
-@kernel
+def _in_tiles(rows: int, inner: int) -> bool:
+    """No rows, too: a plan's record multiplies none, and so compiles what will be called."""
+    return (rows == 0 or (rows >= amx.FEWEST_ROWS and inner >= amx.FEWEST_WORDS)) and amx.granted()
+
+
+def adder(x: Ring) -> Callable[[Ring, Ring], None]:
+    """`multiply_into` with one x for many matrices, which is made ready once: ``add(w, out)``."""
+    return partial(amx.multiply, amx.spread(x)) if _in_tiles(*x.shape) else partial(_multiply_words, x)
+
+
 def multiply_into(x: Ring, w: Ring, out: Ring) -> None:
     """``out += x @ w.T`` for x [rows, in], w [out, in], out [rows, out]; all C-contiguous."""
+    adder(x)(w, out)
+
+
+@kernel
+def _multiply_words(x: Ring, w: Ring, out: Ring) -> None:
     rows, inner = x.shape
     outer = w.shape[0]
     if rows == 1:  # memory is all that counts: one stream, as it lies there
@@ -113,9 +131,16 @@ def _word40(low: NDArray[np.uint32], high: NDArray[np.uint8], o: int, i: int) ->
     return np.int64(low[o, i]) | (np.int64(high[o, i]) << np.int64(32))
 
 
-@kernel
 def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
     """``out += x @ w.T`` modulo 2^40 (above, out means nothing) for w as `Low40` has it; shapes as `multiply_into`."""
+    if _in_tiles(*x.shape):
+        amx.multiply_low40(amx.spread(x), low, high, out)
+    else:
+        _multiply_low40_words(x, low, high, out)
+
+
+@kernel
+def _multiply_low40_words(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
     outer, inner = low.shape
     rows = x.shape[0]
     if rows == 1:
@@ -142,7 +167,7 @@ def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8
             for i in range(inner):
                 words[r, i] = _word40(low, high, o + r, i)
         part = np.zeros((rows, count), np.int64)
-        multiply_into(x, words[:count], part)
+        _multiply_words(x, words[:count], part)
         for r in range(rows):
             for j in range(count):
                 out[r, o + j] += part[r, j]
@@ -180,7 +205,6 @@ def add_into(a: Ring, b: Ring, out: Ring) -> None:
         out[i] = a[i] + b[i]
 
 
-@kernel
 def subtract_product(x: Ring, w: Ring, out: Ring) -> None:
     """``out -= x @ w.T``: the half of a matrix product that is made ahead of time."""
     multiply_into(-x, w, out)
