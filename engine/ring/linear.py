@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import llvmlite.binding as llvmlite  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +20,13 @@ from engine.ring.prefetch import AHEAD, LINE, read_once
 
 STEP = 64  #: words of a row of a matrix, between two looks ahead
 
+QUARTERS = not llvmlite.get_host_cpu_name().startswith("znver")
+"""How one row is multiplied, where memory is all that counts. An AMD reads fastest as the matrix lies there, with looks ahead
+(one core: 16 → 30 GB/s beside four rows at once). An Intel looks ahead by itself, in each of several places: four quarters of a
+matrix side by side are 11 to 13 GB/s where one stream is 7 to 8, and 8 to 12 beside 4 to 6.6 for `Low40` (a Xeon with busy
+neighbours; two processes at once or one).
+"""
+
 
 def _in_tiles(rows: int, inner: int) -> bool:
     """No rows, too: a plan's record multiplies none, and so compiles what will be called."""
@@ -27,7 +35,11 @@ def _in_tiles(rows: int, inner: int) -> bool:
 
 def adder(x: Ring) -> Callable[[Ring, Ring], None]:
     """`multiply_into` with one x for many matrices, which is made ready once: ``add(w, out)``."""
-    return partial(amx.multiply, amx.spread(x)) if _in_tiles(*x.shape) else partial(_multiply_words, x)
+    if _in_tiles(*x.shape):
+        return partial(amx.multiply, amx.spread(x))
+    if len(x) == 1:
+        return partial(_add_row_by_quarters if QUARTERS else _add_row, x)
+    return partial(_multiply_words, x)
 
 
 def multiply_into(x: Ring, w: Ring, out: Ring) -> None:
@@ -36,22 +48,46 @@ def multiply_into(x: Ring, w: Ring, out: Ring) -> None:
 
 
 @kernel
+def _add_row(x: Ring, w: Ring, out: Ring) -> None:
+    outer, inner = w.shape
+    whole = inner // STEP * STEP
+    for p in range(outer):
+        total = np.int64(0)
+        for start in range(0, whole, STEP):
+            for line in range(0, 8 * STEP, LINE):
+                read_once(w, 8 * (p * inner + start) + AHEAD + line)
+            for i in range(start, start + STEP):
+                total += x[0, i] * w[p, i]
+        for i in range(whole, inner):
+            total += x[0, i] * w[p, i]
+        out[0, p] += total
+
+
+@kernel
+def _add_row_by_quarters(x: Ring, w: Ring, out: Ring) -> None:
+    outer, inner = w.shape
+    quarter = outer // 4
+    for p in range(quarter):
+        q, r, s = p + quarter, p + 2 * quarter, p + 3 * quarter
+        a = b = c = d = np.int64(0)
+        for i in range(inner):
+            a += x[0, i] * w[p, i]
+            b += x[0, i] * w[q, i]
+            c += x[0, i] * w[r, i]
+            d += x[0, i] * w[s, i]
+        out[0, p] += a
+        out[0, q] += b
+        out[0, r] += c
+        out[0, s] += d
+    for p in range(4 * quarter, outer):
+        for i in range(inner):
+            out[0, p] += x[0, i] * w[p, i]
+
+
+@kernel
 def _multiply_words(x: Ring, w: Ring, out: Ring) -> None:
     rows, inner = x.shape
     outer = w.shape[0]
-    if rows == 1:  # memory is all that counts: one stream, as it lies there
-        whole = inner // STEP * STEP
-        for p in range(outer):
-            total = np.int64(0)
-            for start in range(0, whole, STEP):
-                for line in range(0, 8 * STEP, LINE):
-                    read_once(w, 8 * (p * inner + start) + AHEAD + line)
-                for i in range(start, start + STEP):
-                    total += x[0, i] * w[p, i]
-            for i in range(whole, inner):
-                total += x[0, i] * w[p, i]
-            out[0, p] += total
-        return
     o = 0
     while o + 4 <= outer:
         r = 0
@@ -135,30 +171,56 @@ def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8
     """``out += x @ w.T`` modulo 2^40 (above, out means nothing) for w as `Low40` has it; shapes as `multiply_into`."""
     if _in_tiles(*x.shape):
         amx.multiply_low40(amx.spread(x), low, high, out)
+    elif len(x) == 1:
+        (_add_low40_row_by_quarters if QUARTERS else _add_low40_row)(x, low, high, out)
     else:
         _multiply_low40_words(x, low, high, out)
+
+
+@kernel
+def _add_low40_row(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
+    outer, inner = low.shape
+    whole = inner // STEP * STEP
+    for o in range(outer):
+        total = np.int64(0)
+        for start in range(0, whole, STEP):
+            at = o * inner + start + AHEAD
+            for line in range(0, 4 * STEP, LINE):
+                read_once(low, 4 * at + line)
+            for line in range(0, STEP, LINE):
+                read_once(high, at + line)
+            for i in range(start, start + STEP):
+                total += x[0, i] * _word40(low, high, o, i)
+        for i in range(whole, inner):
+            total += x[0, i] * _word40(low, high, o, i)
+        out[0, o] += total
+
+
+@kernel
+def _add_low40_row_by_quarters(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
+    outer, inner = low.shape
+    quarter = outer // 4
+    for p in range(quarter):
+        q, r, s = p + quarter, p + 2 * quarter, p + 3 * quarter
+        a = b = c = d = np.int64(0)
+        for i in range(inner):
+            a += x[0, i] * _word40(low, high, p, i)
+            b += x[0, i] * _word40(low, high, q, i)
+            c += x[0, i] * _word40(low, high, r, i)
+            d += x[0, i] * _word40(low, high, s, i)
+        out[0, p] += a
+        out[0, q] += b
+        out[0, r] += c
+        out[0, s] += d
+    for p in range(4 * quarter, outer):
+        for i in range(inner):
+            out[0, p] += x[0, i] * _word40(low, high, p, i)
 
 
 @kernel
 def _multiply_low40_words(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
     outer, inner = low.shape
     rows = x.shape[0]
-    if rows == 1:
-        whole = inner // STEP * STEP
-        for o in range(outer):
-            total = np.int64(0)
-            for start in range(0, whole, STEP):
-                at = o * inner + start + AHEAD
-                for line in range(0, 4 * STEP, LINE):
-                    read_once(low, 4 * at + line)
-                for line in range(0, STEP, LINE):
-                    read_once(high, at + line)
-                for i in range(start, start + STEP):
-                    total += x[0, i] * _word40(low, high, o, i)
-            for i in range(whole, inner):
-                total += x[0, i] * _word40(low, high, o, i)
-            out[0, o] += total
-        return
     step = 8  # rows of w at a time, put together where they stay in the nearest cache
     words = np.empty((step, inner), np.int64)
     for o in range(0, outer, step):

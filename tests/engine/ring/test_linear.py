@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.ring import linear
 from engine.ring.linear import add_into, add_products, add_squares, multiply_into, multiply_low40_into, subtract_product
 from tests.engine.gates.alone import big, words, wrapped
+
+
+@pytest.fixture(params=[False, True], ids=["as it lies there", "by quarters"], autouse=True)
+def one_row(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of reading a matrix for one row, whatever this processor's is."""
+    monkeypatch.setattr(linear, "QUARTERS", request.param)
+
 
 SIDES = (0, 1, 2, 3, 4, 5, 7, 8, 9)
 INNER = (0, 1, 3, 16, 63, 64, 65, 130)  #: one row is read 64 words at a time
