@@ -65,16 +65,20 @@ def test_every_address_is_that_of_the_reference(
         assert drawn(Stream(key), length, label, row, section, slot, 16 * block) == expected
 
 
-@pytest.mark.parametrize("faster", [True, False])
+@pytest.mark.parametrize("since", [1 << 16, 1 << 18, 1 << 60], ids=["64 kB", "256 kB", "never"])
 @pytest.mark.parametrize("length", [(1 << 16) - 1, 1 << 16, (1 << 16) + 1, (1 << 18) + 40])
 @pytest.mark.parametrize("start", [0, 16, FAST, 48])
 def test_long_ranges_are_those_of_the_reference_too(
-    start: int, length: int, *, faster: bool, monkeypatch: pytest.MonkeyPatch
+    start: int, length: int, since: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From `FAST` on another mode of the library draws them, from 64 kB up, on machines where it is the faster one."""
-    monkeypatch.setattr(streams, "_galois_is_faster", lambda: faster)
+    """From `FAST` on another mode of the library draws them, of the lengths at which it is the faster one."""
+    monkeypatch.setattr(streams, "_galois_from", lambda: since)
     top = (1 << 48) - 1, (1 << 16) - 1, (1 << 16) - 1
     assert drawn(Stream(KEY), length, Label.CLIENT, *top, start) == reference(KEY, 5, *top, start, length)
+
+
+def test_another_mode_is_for_long_ranges_only() -> None:
+    assert 1 << 16 <= streams._galois_from() == streams._galois_from()  # found out once
 
 
 def test_a_range_may_be_read_in_parts() -> None:
