@@ -3,7 +3,8 @@
 Rule 1. Only what leaves no doubt is read here: one unfragmented binary frame after the other, masked as it must be, within the
         limit. A control frame is given to the protocol once it is whole, so that the protocol stands between frames again;
         anything else, and all that comes behind it, is the protocol's.
-Rule 2. A length is checked as soon as it is known: nothing is held for a frame that will be refused.
+Rule 2. A length is checked as soon as it is known: nothing is held for a frame that will be refused, and little for one that is
+        only announced.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _BINARY, _CONTROL = 0x82, (0x88, 0x89, 0x8A)  # with FIN, without extensions
 _MASKED = 0x80
 _CONTROL_BYTES = 125
 _UNKNOWN, _NOT_OURS = 0, -1
+_AT_ONCE = 2 << 20  # room for a frame that has only been announced; for more, half of it must have come
 
 
 def binary_frame(data: Data, *, masked: bool) -> bytes:
@@ -51,30 +53,52 @@ class FrameSplitter:
         self._masked = _MASKED if protocol.side is Side.SERVER else 0
         self._ours = clean
         self.alone = False  #: whether the protocol had no part in what was taken last
-        self._held = bytearray()  # of a frame that is not whole
-        self._needed = 0
+        self._head = b""  # of a frame whose size is not known yet
+        self._frame = bytearray()  # room for one that is not whole
+        self._needed = self._body = self._filled = 0
 
     def take(self, data: memoryview) -> list[bytes | Event]:
         """Whole messages, and what the protocol makes of everything else, in order."""
         self.alone = True
-        if self._held:
-            self._held += data
-            if len(self._held) < self._needed:
-                return []
-            data, self._held = memoryview(self._held), bytearray()
+        if self._head:
+            data, self._head = memoryview(self._head + data), b""
         found: list[bytes | Event] = []
+        if self._needed:
+            data = data[self._hold(data) :]
+            if self._filled < self._needed:
+                return found
+            frame, self._frame, self._needed = memoryview(self._frame), bytearray(), 0
+            found += self._whole(frame, self._body)
         while data and self._ours:
             size, body = self._measure(data)
             if size == _NOT_OURS:
                 self._ours = False
-            elif size == _UNKNOWN or size > len(data):
-                self._held += data
-                self._needed = size
+            elif size == _UNKNOWN:
+                self._head = bytes(data)
+                return found
+            elif size > len(data):
+                self._needed, self._body, self._filled = size, body, 0
+                self._hold(data)
                 return found
             else:
-                found += [self._message(data[:size], body)] if data[0] == _BINARY else self._fed(data[:size])
+                found += self._whole(data[:size], body)
                 data = data[size:]
         return found + self._fed(data) if data else found
+
+    def _hold(self, data: memoryview) -> int:
+        """Keep what belongs to the frame that is not whole; how many bytes that is."""
+        count = min(len(data), self._needed - self._filled)
+        end = self._filled + count
+        if end > len(self._frame):
+            room = bytearray(min(self._needed, max(_AT_ONCE, 2 * end)))
+            room[: self._filled] = memoryview(self._frame)[: self._filled]
+            self._frame = room
+        self._frame[self._filled : end] = data[:count]
+        self._filled = end
+        return count
+
+    def _whole(self, frame: memoryview, body: int) -> list[bytes | Event]:
+        return [self._message(frame, body)] if frame[0] == _BINARY else self._fed(frame)
 
     def _measure(self, data: memoryview) -> tuple[int, int]:
         """The size of the frame that begins here, and where its body does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -93,6 +94,24 @@ def test_nothing_is_held_for_a_frame_that_is_too_long(open_: Opened) -> None:
     got, complaint = heard(open_(), head, [])
     assert (got, complaint) == heard(open_(), head, [], clean=False)
     assert complaint is not type(None)
+
+
+def test_a_long_frame_takes_memory_as_it_comes() -> None:
+    size, piece = 40 << 20, bytes(range(256)) * 256
+    frame = memoryview(Frame(Opcode.BINARY, piece * (size // len(piece))).serialize(mask=False))
+    splitter = FrameSplitter(client(), size, clean=True)
+    tracemalloc.start()
+    try:
+        assert splitter.take(frame[:20]) == []
+        assert tracemalloc.get_traced_memory()[0] < 3 << 20
+        for at in range(20, 10 << 20, len(piece)):
+            assert splitter.take(frame[at : at + len(piece)]) == []
+        assert tracemalloc.get_traced_memory()[0] < 21 << 20
+    finally:
+        tracemalloc.stop()
+    (message,) = splitter.take(frame[at + len(piece) :])
+    assert message == frame[10:]
+    assert splitter.take(frame[:15]) == []
 
 
 @pytest.mark.parametrize("size", SIZES)
