@@ -5,7 +5,7 @@ Evaluation  holds one key, runs over masked values; asking for an opening's valu
 Clear       runs over floats and reports what it sees to an observer (calibration, the wrap budget).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,8 +38,11 @@ class Weights(Protocol):
     def multiply(self, weight: str, x: Ring, out: Ring) -> None:
         """``out += x @ A_i.T``, A_i [out, in]: m_W - λ_W1 at the first evaluator, -λ_W2 at the second; C-contiguous."""
 
+    def subtract(self, weight: str, x: Ring, out: Ring) -> None:
+        """``out -= x @ m_W.T``, m_W [out, in] the same at both; both modulo 2^40 where no more is opened."""
+
     def masked(self, weight: str) -> Ring:
-        """``m_W``, the same at both; [out, in]."""
+        """``m_W``."""
 
     @property
     def tables(self) -> Mapping[str, Table]:
@@ -263,12 +266,10 @@ def prepare(
     stream: Stream,
     dealt: bytes | memoryview,
     weights: Weights,
-    negative_product: Callable[[Ring, Ring, Ring], None],
 ) -> Material:
     """An evaluator's work ahead of time: read the dealt material, and make κ - λ·m_W of each matrix.
 
     `dealt` has been checked against ``plan.dealt_bytes``; it is kept if it is writable.
-    `negative_product(x, w, out)` does ``out -= x @ w.T``.
     """
     material = Material(plan, role, section, rows, stream)
     drawn = plan.drawn[role - 1]
@@ -297,7 +298,7 @@ def prepare(
     for product in plan.products:
         kappa = material.arrays[product.slot]
         out = np.array(kappa, order="C")
-        negative_product(np.ascontiguousarray(material.arrays[product.lam]), weights.masked(product.weight), out)
+        weights.subtract(product.weight, np.ascontiguousarray(material.arrays[product.lam]), out)
         kappa[:] = out
     return material
 

@@ -61,6 +61,9 @@ class _Empty:
         else:
             multiply_into(x, self.masked(weight), out)
 
+    def subtract(self, weight: str, x: Ring, out: Ring) -> None:
+        """Nothing is prepared."""
+
     def masked(self, weight: str) -> Ring:
         """No matrix."""
         del weight

@@ -77,6 +77,9 @@ class _Context(Secret):
     def multiply(self, weight: str, x: Ring, out: Ring) -> None:
         self.halves.multiply(weight, x, out)
 
+    def subtract(self, weight: str, x: Ring, out: Ring) -> None:
+        subtract_product(x, self.pack.masked[weight], out, low40=weight in self.pack.spec.low40)
+
     def masked(self, weight: str) -> Ring:
         return self.pack.masked[weight]
 
@@ -156,7 +159,6 @@ class Evaluator:
             self._stream,
             material,
             self._state,
-            subtract_product,
         )
         with self._changed:
             block.sections[section] = made

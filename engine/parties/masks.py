@@ -73,10 +73,10 @@ class ModelMasks:
                 cache[:, :prefix] = mask[:, :prefix]
 
     def matmul(self, x: Ring, weight: str) -> Ring:
-        """``x @ Λ_W.T`` for x [rows, in], the mask drawn tile by tile."""
+        """``x @ Λ_W.T`` for x [rows, in], the mask drawn tile by tile; modulo 2^40 where no more is read."""
         outer, inner = self.spec.tensors()[weight]
         out = np.empty((x.shape[0], outer), np.int64)
-        add = adder(np.ascontiguousarray(x))
+        add = adder(np.ascontiguousarray(x), low40=weight in self.spec.low40)
         for start, stop in tiles(outer, inner):
             words = (stop - start) * inner
             if self._tiles[0].size < words:

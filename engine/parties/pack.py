@@ -75,7 +75,7 @@ class OnlineHalves(Secret):
     def _drawn(self, weight: str, x: Ring, out: Ring, masked: Ring | None) -> None:
         """``out -= x @ λ_Wi.T``, or with `masked`: ``out += x @ (masked - λ_Wi).T``."""
         outer, inner = self._pack.spec.tensors()[weight]
-        add = adder(x if masked is not None else -x)
+        add = adder(x if masked is not None else -x, low40=weight in self._pack.spec.low40)
         for start, stop in tiles(outer, inner):
             words = (stop - start) * inner
             if self._tile.size < words:

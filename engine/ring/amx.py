@@ -31,7 +31,7 @@ FEWEST_WORDS = 64  #: of a row
 DEEP = 16  #: blocks of 64 words of w's rows that are taken apart at once: 128 kB
 NEAR = 2  #: blocks of both for whose 36 products the nearest cache has room
 
-_SIDE, _LINE, _TILE, _LIMBS = 16, 64, 1024, 8
+_SIDE, _LINE, _TILE, _LIMBS, _LOW_LIMBS = 16, 64, 1024, 8, 5
 _BLOCK = _LIMBS * _TILE
 _TILEDATA, _REQUEST = 18, 0x1023  # XFEATURE_XTILEDATA, ARCH_REQ_XCOMP_PERM of <asm/prctl.h>
 _ARCH_PRCTL = 158  # on x86-64
@@ -228,7 +228,7 @@ def _add(sums: NDArray[np.uint32], limbs: int, out: Ring, r: int, o: int) -> Non
 
 
 @kernel
-def _multiply(x: Limbs, w: Ring, part: Limbs, sums: NDArray[np.uint32], out: Ring) -> None:
+def _multiply(x: Limbs, w: Ring, limbs: int, part: Limbs, sums: NDArray[np.uint32], out: Ring) -> None:
     outer, inner = w.shape
     blocks = (inner + _LINE - 1) // _LINE
     _configure(_FORM, 0)
@@ -243,11 +243,16 @@ def _multiply(x: Limbs, w: Ring, part: Limbs, sums: NDArray[np.uint32], out: Rin
                 block = _BLOCK * (r // _SIDE * blocks + first)
                 for near in range(0, count, NEAR):
                     far = min(near + NEAR, count)
-                    _two(_to_7, 7, near, far, part, x, block, sums)
-                    _two(_to_5, 5, near, far, part, x, block, sums)
-                    _two(_to_3, 3, near, far, part, x, block, sums)
-                    _two(_to_1, 1, near, far, part, x, block, sums)
-                _add(sums, 8, out, r, o)
+                    if limbs == _LIMBS:
+                        _two(_to_7, 7, near, far, part, x, block, sums)
+                        _two(_to_5, 5, near, far, part, x, block, sums)
+                        _two(_to_3, 3, near, far, part, x, block, sums)
+                        _two(_to_1, 1, near, far, part, x, block, sums)
+                    else:
+                        _two(_to_4, 4, near, far, part, x, block, sums)
+                        _two(_to_2, 2, near, far, part, x, block, sums)
+                        _two(_to_0, 0, near, far, part, x, block, sums)
+                _add(sums, limbs, out, r, o)
     _release()
 
 
@@ -274,7 +279,7 @@ def _multiply_low40(
                     _two(_to_4, 4, near, far, part, x, block, sums)
                     _two(_to_2, 2, near, far, part, x, block, sums)
                     _two(_to_0, 0, near, far, part, x, block, sums)
-                _add(sums, 5, out, r, o)
+                _add(sums, _LOW_LIMBS, out, r, o)
     _release()
 
 
@@ -299,9 +304,9 @@ def spread(x: Ring) -> Tiles:
     return Tiles(limbs, part, sums.view(np.uint32))
 
 
-def multiply(x: Tiles, w: Ring, out: Ring) -> None:
-    """``out += x @ w.T``; w [out, in], out [rows, out], C-contiguous."""
-    _multiply(x.limbs, _only_read(w), x.part, x.sums, out)
+def multiply(x: Tiles, w: Ring, out: Ring, *, low40: bool = False) -> None:
+    """``out += x @ w.T``, with `low40` modulo 2^40; w [out, in], out [rows, out], C-contiguous."""
+    _multiply(x.limbs, _only_read(w), _LOW_LIMBS if low40 else _LIMBS, x.part, x.sums, out)
 
 
 def multiply_low40(x: Tiles, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:

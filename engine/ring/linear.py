@@ -33,10 +33,10 @@ def _in_tiles(rows: int, inner: int) -> bool:
     return (rows == 0 or (rows >= amx.FEWEST_ROWS and inner >= amx.FEWEST_WORDS)) and amx.granted()
 
 
-def adder(x: Ring) -> Callable[[Ring, Ring], None]:
-    """`multiply_into` with one x for many matrices, which is made ready once: ``add(w, out)``."""
+def adder(x: Ring, *, low40: bool = False) -> Callable[[Ring, Ring], None]:
+    """`multiply_into` with one x for many matrices, which is made ready once: ``add(w, out)``; with `low40` modulo 2^40."""
     if _in_tiles(*x.shape):
-        return partial(amx.multiply, amx.spread(x))
+        return partial(amx.multiply, amx.spread(x), low40=low40)
     if len(x) == 1:
         return partial(_add_row_by_quarters if QUARTERS else _add_row, x)
     return partial(_multiply_words, x)
@@ -267,6 +267,6 @@ def add_into(a: Ring, b: Ring, out: Ring) -> None:
         out[i] = a[i] + b[i]
 
 
-def subtract_product(x: Ring, w: Ring, out: Ring) -> None:
-    """``out -= x @ w.T``: the half of a matrix product that is made ahead of time."""
-    multiply_into(-x, w, out)
+def subtract_product(x: Ring, w: Ring, out: Ring, *, low40: bool = False) -> None:
+    """``out -= x @ w.T``, with `low40` modulo 2^40: the half of a matrix product that is made ahead of time."""
+    adder(-x, low40=low40)(w, out)

@@ -22,7 +22,6 @@ from engine.gates.plan import Plan
 from engine.gates.sides import Cache, Dealing, prepare
 from engine.gates.truncation import truncate
 from engine.prf import Stream
-from engine.ring.linear import subtract_product
 from engine.wire import Extent, Mask, Opening, Rho, Rows, Wire
 
 Ring = NDArray[np.int64]
@@ -129,6 +128,10 @@ class EvaluatorView:
         one, two = self.context.shares[weight]
         return self.context.matrices[weight] + one + two
 
+    def subtract(self, weight: str, x: Ring, out: Ring) -> None:
+        """out -= x @ m_W.T"""
+        out -= x @ self.masked(weight).T
+
     def multiply(self, weight: str, x: Ring, out: Ring) -> None:
         """out += x @ A_i.T"""
         out += x @ self._halves(self.masked(weight), self.context.shares[weight][self.role - 1])[0].T
@@ -209,7 +212,7 @@ def play(
 
     def side(role: int) -> tuple[Evaluation, Any]:
         weights = context.weights(role)
-        prepared = prepare(role, plan, section, rows, streams[role - 1], material[role - 1], weights, subtract_product)
+        prepared = prepare(role, plan, section, rows, streams[role - 1], material[role - 1], weights)
         e = Evaluation(role, weights, rows, exchange(role - 1))
         e.enter(section, prepared, 0, rows.count)
         got = program(e, *(i.evaluated(e) if isinstance(i, Opened) else i(dealt, e) for i in inputs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -34,8 +35,10 @@ def test_products_in_tiles_are_those_of_words(rows: int) -> None:
         tiles = amx.spread(x)
         amx.multiply(tiles, w, out)
         np.testing.assert_array_equal(out, expected)
-        amx.multiply_low40(tiles, *low40(w), low)
-        assert not ((low ^ expected) & LOW).any()
+        for multiply, matrix in ((amx.multiply_low40, low40(w)), (partial(amx.multiply, low40=True), [w])):
+            out = low.copy()
+            multiply(tiles, *matrix, out)
+            assert not ((out ^ expected) & LOW).any()
 
 
 @needs_tiles
