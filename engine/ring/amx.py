@@ -214,23 +214,44 @@ def _two(
     _keep(sums, s * _TILE)
 
 
+def _join(limbs: int) -> Callable[..., None]:
+    """``total[j, i] = sum_s 2^8s sums[s + 1, i, j]``, [16, 16]: a row of x in each line."""
+    quarter, eight = ir.VectorType(ir.IntType(32), 8), ir.VectorType(_I64, 8)
+
+    @instruction
+    def join(builder: ir.IRBuilder, sums: ir.Value, total: ir.Value) -> None:
+        for i in range(0, _SIDE, 8):
+            for j in range(0, _SIDE, 8):
+                lines = []
+                for line in range(i, i + 8):
+                    word = ir.Constant(eight, [0] * 8)
+                    for s in range(limbs):
+                        place = _at(builder, sums, _TILE * (s + 1) + _LINE * line + 4 * j)
+                        part = builder.load(builder.bitcast(place, quarter.as_pointer()), align=4)
+                        shift = ir.Constant(eight, [8 * s] * 8)
+                        word = builder.add(word, builder.shl(builder.zext(part, eight), shift))
+                    lines.append(builder.bitcast(word, _BYTES))
+                _store(builder, _transposed(builder, lines), _at(builder, total, 8 * (_SIDE * j + i)), 8 * _SIDE)
+
+    return join
+
+
+_join_8, _join_5 = _join(_LIMBS), _join(_LOW_LIMBS)
+
+
 @inlined
-def _add(sums: NDArray[np.uint32], limbs: int, out: Ring, r: int, o: int) -> None:
-    """``out[r + j, o + i] += sum_s 2^8s sums[s + 1, i, j]``, as far as there are rows and columns."""
-    each = _SIDE * _SIDE
-    total = np.zeros(each, np.int64)
-    for s in range(limbs):
-        for i in range(each):
-            total[i] += np.int64(sums[each * (s + 1) + i]) << np.int64(8 * s)
+def _add(total: Ring, out: Ring, r: int, o: int) -> None:
+    """As far as there are rows and columns."""
     for j in range(min(_SIDE, out.shape[0] - r)):
         for i in range(min(_SIDE, out.shape[1] - o)):
-            out[r + j, o + i] += total[_SIDE * i + j]
+            out[r + j, o + i] += total[j, i]
 
 
 @kernel
 def _multiply(x: Limbs, w: Ring, limbs: int, part: Limbs, sums: NDArray[np.uint32], out: Ring) -> None:
     outer, inner = w.shape
     blocks = (inner + _LINE - 1) // _LINE
+    total = np.empty((_SIDE, _SIDE), np.int64)
     _configure(_FORM, 0)
     for first in range(0, blocks, DEEP):
         count = min(DEEP, blocks - first)
@@ -252,7 +273,11 @@ def _multiply(x: Limbs, w: Ring, limbs: int, part: Limbs, sums: NDArray[np.uint3
                         _two(_to_4, 4, near, far, part, x, block, sums)
                         _two(_to_2, 2, near, far, part, x, block, sums)
                         _two(_to_0, 0, near, far, part, x, block, sums)
-                _add(sums, limbs, out, r, o)
+                if limbs == _LIMBS:
+                    _join_8(sums, 0, total, 0)
+                else:
+                    _join_5(sums, 0, total, 0)
+                _add(total, out, r, o)
     _release()
 
 
@@ -262,6 +287,7 @@ def _multiply_low40(
 ) -> None:
     outer, inner = low.shape
     blocks = (inner + _LINE - 1) // _LINE
+    total = np.empty((_SIDE, _SIDE), np.int64)
     _configure(_FORM, 0)
     for first in range(0, blocks, DEEP):
         count = min(DEEP, blocks - first)
@@ -279,7 +305,8 @@ def _multiply_low40(
                     _two(_to_4, 4, near, far, part, x, block, sums)
                     _two(_to_2, 2, near, far, part, x, block, sums)
                     _two(_to_0, 0, near, far, part, x, block, sums)
-                _add(sums, _LOW_LIMBS, out, r, o)
+                _join_5(sums, 0, total, 0)
+                _add(total, out, r, o)
     _release()
 
 
