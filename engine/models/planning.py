@@ -12,7 +12,7 @@ from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.llama import score_windows
 from engine.ring.fixed import Ring
-from engine.ring.linear import multiply_into, multiply_low40_into
+from engine.ring.linear import compile_products
 from engine.ring.lookups import Table
 from engine.wire import Rows, Wire
 
@@ -48,18 +48,13 @@ class _Empty:
     def __init__(self, spec: ModelSpec) -> None:
         tables = _Columns(spec)
         tables["exp"] = np.empty((1, 128), np.int64)
-        self._low40 = spec.low40
         self.tables: Mapping[str, Table] = tables
         none = np.empty((spec.kv_heads, 0, spec.head_dim), np.int64)
         self.keys = [Cache(none, none) for _ in range(spec.layers)]
         self.values = [Cache(none, none) for _ in range(spec.layers)]
 
     def multiply(self, weight: str, x: Ring, out: Ring) -> None:
-        """No matrix: compiles the kernels."""
-        if weight in self._low40:
-            multiply_low40_into(x, np.empty((0, 0), np.uint32), np.empty((0, 0), np.uint8), out)
-        else:
-            multiply_into(x, self.masked(weight), out)
+        """Nothing is computed."""
 
     def subtract(self, weight: str, x: Ring, out: Ring) -> None:
         """Nothing is prepared."""
@@ -76,6 +71,7 @@ def _no_exchange(message: bytes) -> bytes:
 
 def plans(spec: ModelSpec) -> list[Plan]:
     """One plan a section: the embedding, each layer, the answer. Compiles the evaluator's kernels as it goes."""
+    compile_products()
     recorded = []
     weights = _Empty(spec)
     nothing = Rows(0, 0, 0)

@@ -8,7 +8,7 @@ import numpy as np
 from engine.models.config import ModelSpec
 from engine.prf import FAST, Label, Stream
 from engine.ring.fixed import Ring
-from engine.ring.linear import add_into, adder
+from engine.ring.linear import ROWS, add_into, adder
 from engine.ring.process import sparse
 
 TILE_WORDS = 1 << 16
@@ -21,9 +21,12 @@ def _tile_rows(inner: int) -> int:
     return max(4, TILE_WORDS // inner // 4 * 4)
 
 
-def tiles(outer: int, inner: int) -> Iterator[tuple[int, int]]:
-    """(first row, one behind the last) of the tiles of a matrix [outer, inner]; each begins at an even word."""
-    step = _tile_rows(inner)
+def tiles(outer: int, inner: int, fewest: int = 1) -> Iterator[tuple[int, int]]:
+    """(first row, one behind the last) of the tiles of a matrix [outer, inner], or of several together that have `fewest` rows;
+    each begins at an even word.
+    """
+    one = _tile_rows(inner)
+    step = -(-fewest // one) * one
     return ((start, min(start + step, outer)) for start in range(0, outer, step))
 
 
@@ -77,7 +80,7 @@ class ModelMasks:
         outer, inner = self.spec.tensors()[weight]
         out = np.empty((x.shape[0], outer), np.int64)
         add = adder(np.ascontiguousarray(x), low40=weight in self.spec.low40)
-        for start, stop in tiles(outer, inner):
+        for start, stop in tiles(outer, inner, ROWS):
             words = (stop - start) * inner
             if self._tiles[0].size < words:
                 self._tiles = np.empty((2, words), np.int64)

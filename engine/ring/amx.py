@@ -16,14 +16,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from engine.ring.fixed import Ring
-from engine.ring.jit import inlined, instruction, kernel
+from engine.ring.jit import inlined, instruction, kernel, only_read
 
 FEWEST_ROWS = 12
 """With fewer, words are multiplied as fast: tiles of 16 rows would be mostly empty, and w has to be taken apart."""
@@ -312,7 +311,7 @@ def _multiply_low40(
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Tiles:
-    """What is multiplied by several matrices: its limbs, and room for a part of a matrix's and for sums."""
+    """What is multiplied by several matrices, in one thread: its limbs, and room for a part of a matrix's and for sums."""
 
     limbs: Limbs
     part: Limbs
@@ -320,32 +319,22 @@ class Tiles:
 
 
 def spread(x: Ring) -> Tiles:
-    """x [rows, in >= `FEWEST_WORDS`], C-contiguous, in tiles."""
+    """x [rows, in >= `FEWEST_WORDS`], C-contiguous, in tiles. They may be used where they are `granted`, and only there."""
     rows, inner = x.shape
     blocks = -(-inner // _LINE)
     ends = np.cumsum([-(-rows // _SIDE) * blocks * _BLOCK, min(blocks, DEEP) * _BLOCK, (_LIMBS + 1) * _TILE])
     room = np.empty(ends[-1] + _LINE, np.uint8)
     start = -room.ctypes.data % _LINE  # where a cache line begins: no line of a tile lies in two
     limbs, part, sums = np.split(room[start : start + ends[-1]], ends[:-1])
-    _spread(_only_read(x), limbs)
+    _spread(only_read(x), limbs)
     return Tiles(limbs, part, sums.view(np.uint32))
 
 
 def multiply(x: Tiles, w: Ring, out: Ring, *, low40: bool = False) -> None:
     """``out += x @ w.T``, with `low40` modulo 2^40; w [out, in], out [rows, out], C-contiguous."""
-    _multiply(x.limbs, _only_read(w), _LOW_LIMBS if low40 else _LIMBS, x.part, x.sums, out)
+    _multiply(x.limbs, only_read(w), _LOW_LIMBS if low40 else _LIMBS, x.part, x.sums, out)
 
 
 def multiply_low40(x: Tiles, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
     """``out += x @ w.T`` modulo 2^40 for w = ``low + 2^32·high``."""
-    _multiply_low40(x.limbs, _only_read(low), _only_read(high), x.part, x.sums, out)
-
-
-T = TypeVar("T", bound=np.generic)
-
-
-def _only_read(array: NDArray[T]) -> NDArray[T]:
-    """Mapped matrices may not be written to: so that kernels are compiled once, none is."""
-    array = array.view()
-    array.flags.writeable = False
-    return array
+    _multiply_low40(x.limbs, only_read(low), only_read(high), x.part, x.sums, out)

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import llvmlite.binding as llvmlite  # type: ignore[import-untyped]
+import numpy as np
 import platformdirs
 from llvmlite import ir
+from numpy.typing import NDArray
 
 
 def _private_cache() -> Path:
@@ -55,6 +57,18 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` on first call: ``nogil``, cached on disk, unchecked indices."""
     compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
     return compiled
+
+
+T = TypeVar("T", bound=np.generic)
+
+
+def only_read(array: NDArray[T]) -> NDArray[T]:
+    """An array as a kernel takes it that only reads it. Mapped matrices may not be written to: so that kernels are compiled
+    once, none may.
+    """
+    array = array.view()
+    array.flags.writeable = False
+    return array
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:

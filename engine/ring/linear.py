@@ -6,7 +6,7 @@ Products of many rows go to `engine.ring.amx` where the processor has it.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import llvmlite.binding as llvmlite  # type: ignore[import-untyped]
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from engine.ring import amx
 from engine.ring.fixed import Ring
-from engine.ring.jit import inlined, kernel
+from engine.ring.jit import inlined, kernel, only_read
 from engine.ring.prefetch import AHEAD, LINE, read_once
 
+ROWS = 16  #: of a matrix that is multiplied part by part: with fewer in a part, tiles would be mostly empty
 STEP = 64  #: words of a row of a matrix, between two looks ahead
 
 QUARTERS = not llvmlite.get_host_cpu_name().startswith("znver")
@@ -29,22 +30,38 @@ neighbours; two processes at once or one).
 
 
 def _in_tiles(rows: int, inner: int) -> bool:
-    """No rows, too: a plan's record multiplies none, and so compiles what will be called."""
-    return (rows == 0 or (rows >= amx.FEWEST_ROWS and inner >= amx.FEWEST_WORDS)) and amx.granted()
+    return rows >= amx.FEWEST_ROWS and inner >= amx.FEWEST_WORDS and amx.granted()
 
 
 def adder(x: Ring, *, low40: bool = False) -> Callable[[Ring, Ring], None]:
-    """`multiply_into` with one x for many matrices, which is made ready once: ``add(w, out)``; with `low40` modulo 2^40."""
+    """`multiply_into` with one x for many matrices, which is made ready once: ``add(w, out)``, in one thread at a time; with
+    `low40` modulo 2^40.
+    """
     if _in_tiles(*x.shape):
         return partial(amx.multiply, amx.spread(x), low40=low40)
+    multiply, x = _multiply_words, only_read(x)
     if len(x) == 1:
-        return partial(_add_row_by_quarters if QUARTERS else _add_row, x)
-    return partial(_multiply_words, x)
+        multiply = _add_row_by_quarters if QUARTERS else _add_row
+
+    def add(w: Ring, out: Ring) -> None:
+        multiply(x, only_read(w), out)
+
+    return add
 
 
 def multiply_into(x: Ring, w: Ring, out: Ring) -> None:
     """``out += x @ w.T`` for x [rows, in], w [out, in], out [rows, out]; all C-contiguous."""
     adder(x)(w, out)
+
+
+@cache
+def compile_products() -> None:
+    """Compile what products of any number of rows call: none may have to wait for it."""
+    for rows in (1, 2, amx.FEWEST_ROWS):
+        x = np.zeros((rows, amx.FEWEST_WORDS), np.int64)
+        out = np.zeros((rows, rows), np.int64)
+        multiply_into(x, x, out)
+        multiply_low40_into(x, x.astype(np.uint32), x.astype(np.uint8), out)
 
 
 @kernel
@@ -169,6 +186,7 @@ def _word40(low: NDArray[np.uint32], high: NDArray[np.uint8], o: int, i: int) ->
 
 def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
     """``out += x @ w.T`` modulo 2^40 (above, out means nothing) for w as `Low40` has it; shapes as `multiply_into`."""
+    x, low, high = only_read(x), only_read(low), only_read(high)
     if _in_tiles(*x.shape):
         amx.multiply_low40(amx.spread(x), low, high, out)
     elif len(x) == 1:

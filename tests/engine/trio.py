@@ -77,8 +77,18 @@ def random_weights(spec: ModelSpec, rng: np.random.Generator) -> dict[str, Real]
 @cache
 def small_model(layers: int = 3, seed: int = 0, tiny: tuple[str, ...] = ()) -> Model:
     """A random LLaMA of odd sizes, calibrated on random text; made once a run. The tensors in `tiny` are 64 times smaller."""
+    return _random_model(SHAPE, layers, seed, tiny)
+
+
+@cache
+def wide_model() -> Model:
+    """One whose matrices have rows of more than 64 words."""
+    return _random_model({**SHAPE, "d_model": 96, "head_dim": 24, "d_ffn": 200}, 2, 0, ())
+
+
+def _random_model(shape: Mapping[str, object], layers: int, seed: int, tiny: tuple[str, ...]) -> Model:
     rng = np.random.default_rng(seed)
-    spec = provisional({**SHAPE, "name": "small", "prefix": PREFIX}, layers)
+    spec = provisional({**shape, "name": "small", "prefix": PREFIX}, layers)
     weights = random_weights(spec, rng)
     weights |= {name: weights[name] / 64 for name in tiny}
     texts = [rng.integers(0, spec.vocab, 100).tolist() for _ in range(4)]

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.parties.plain import Plain
-from tests.engine.trio import Step, Trio, prompt, small_model
+from engine.ring import amx
+from tests.engine.trio import Step, Trio, prompt, small_model, wide_model
 
 Real = NDArray[np.float64]
 LARGEST, RMS = 0.03, 0.006  #: errors of a logit; the logits' spread is 3
@@ -31,6 +32,16 @@ def test_a_prompt_and_the_tokens_after_it(length: int) -> None:
     trio, plain = Trio(small_model()), small_model().plain()
     close(trio.step(prompt(length)), plain.run(prompt(length), answers=1))
     decode(trio, plain, [0, 306, 11, 11])
+
+
+@pytest.mark.parametrize("tiles", [True, False], ids=["as here", "words"])
+def test_a_wide_model_whose_products_of_many_rows_are_those_of_tiles(*, tiles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of at least 64 words a row, modulo 2^40 where no more is read; in tiles where the processor has them."""
+    if not tiles:
+        monkeypatch.setattr(amx, "granted", lambda: False)
+    trio, plain = Trio(wide_model()), wide_model().plain()
+    for length in (17, 70, 12, 3):
+        close(trio.step(prompt(length)), plain.run(prompt(length), answers=1))
 
 
 def test_every_row_of_a_prompt_may_be_answered() -> None:

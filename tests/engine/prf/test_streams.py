@@ -77,8 +77,23 @@ def test_long_ranges_are_those_of_the_reference_too(
     assert drawn(Stream(KEY), length, Label.CLIENT, *top, start) == reference(KEY, 5, *top, start, length)
 
 
-def test_another_mode_is_for_long_ranges_only() -> None:
-    assert 1 << 16 <= streams._galois_from() == streams._galois_from()  # found out once
+@pytest.mark.parametrize(
+    ("making", "byte", "since"), [(0, 0.5, 1 << 16), (50_000, 0.5, 1 << 18), (500_000, 0.5, None), (0, 2, None)]
+)
+def test_another_mode_serves_from_where_its_making_pays(
+    making: float, byte: float, since: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`making`: of a cipher, and `byte`: of its range, in what a byte of the plain mode takes."""
+    now = [0.0]
+
+    def draw(encryptor: object, target: memoryview) -> None:
+        now[0] += making + byte * len(target) if encryptor == "galois" else len(target)
+
+    monkeypatch.setattr(streams, "_galois", lambda *_: "galois")
+    monkeypatch.setattr(streams, "_draw", draw)
+    monkeypatch.setattr(streams.time, "perf_counter", lambda: now[0])
+    found = streams._galois_from.__wrapped__()
+    assert found == since if since else found > 1 << 30
 
 
 def test_a_range_may_be_read_in_parts() -> None:

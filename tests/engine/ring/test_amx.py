@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine.ring import amx
-from engine.ring.linear import Low40, adder, multiply_into, multiply_low40_into
+from engine.ring.linear import Low40, adder
 from tests.engine.gates.alone import words
 
 needs_tiles = pytest.mark.skipif(not amx.granted(), reason="this processor has no AMX, or its kernel does not grant it")
@@ -90,9 +90,3 @@ for multiply, factor in ((multiply_into, [w]), (multiply_low40_into, [w.astype(n
 def test_a_processor_without_tiles_multiplies_words() -> None:
     features = ",".join(f for f in os.environ["NUMBA_CPU_FEATURES"].split(",") if "amx" not in f)
     subprocess.run([sys.executable, "-c", WITHOUT], check=True, env=os.environ | {"NUMBA_CPU_FEATURES": features})
-
-
-def test_rows_of_none_are_multiplied_where_many_will_be() -> None:
-    out = np.empty((0, 0), np.int64)
-    multiply_into(out, out, out)
-    multiply_low40_into(out, *low40(out), out)
