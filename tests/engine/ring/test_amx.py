@@ -73,6 +73,16 @@ def test_arrays_that_do_not_lie_row_by_row_are_refused() -> None:
     assert not out.any()
 
 
+@needs_tiles
+@pytest.mark.parametrize(("w", "out"), [((20, 63), (16, 20)), ((20, 64), (15, 20)), ((20, 64), (16, 19))])
+def test_shapes_that_do_not_fit_are_refused(w: tuple[int, int], out: tuple[int, int]) -> None:
+    tiles, matrix = amx.spread(np.zeros((16, 64), np.int64)), np.zeros(w, np.int64)
+    with pytest.raises(ValueError, match="is no"):
+        amx.multiply(tiles, matrix, np.zeros(out, np.int64))
+    with pytest.raises(ValueError, match="is no"):
+        amx.multiply_low40(tiles, *low40(matrix), np.zeros(out, np.int64))
+
+
 WITHOUT = """
 import numpy as np
 from engine.ring import amx
