@@ -246,11 +246,36 @@ def _add(total: Ring, out: Ring, r: int, o: int) -> None:
             out[r + j, o + i] += total[j, i]
 
 
+@inlined
+def _add_columns(
+    x: Limbs, part: Limbs, limbs: int, first: int, count: int, blocks: int, sums: NDArray[np.uint32], out: Ring, o: int
+) -> None:
+    """To out's columns from o on: all rows of x by what `part` holds of 16 rows of w: `count` of `blocks` from `first` on."""
+    total = np.empty((_SIDE, _SIDE), np.int64)
+    for r in range(0, out.shape[0], _SIDE):
+        block = _BLOCK * (r // _SIDE * blocks + first)
+        for near in range(0, count, NEAR):
+            far = min(near + NEAR, count)
+            if limbs == _LIMBS:
+                _two(_to_7, 7, near, far, part, x, block, sums)
+                _two(_to_5, 5, near, far, part, x, block, sums)
+                _two(_to_3, 3, near, far, part, x, block, sums)
+                _two(_to_1, 1, near, far, part, x, block, sums)
+            else:
+                _two(_to_4, 4, near, far, part, x, block, sums)
+                _two(_to_2, 2, near, far, part, x, block, sums)
+                _two(_to_0, 0, near, far, part, x, block, sums)
+        if limbs == _LIMBS:
+            _join_8(sums, 0, total, 0)
+        else:
+            _join_5(sums, 0, total, 0)
+        _add(total, out, r, o)
+
+
 @kernel
 def _multiply(x: Limbs, w: Ring, limbs: int, part: Limbs, sums: NDArray[np.uint32], out: Ring) -> None:
     outer, inner = w.shape
     blocks = (inner + _LINE - 1) // _LINE
-    total = np.empty((_SIDE, _SIDE), np.int64)
     _configure(_FORM, 0)
     for first in range(0, blocks, DEEP):
         count = min(DEEP, blocks - first)
@@ -259,24 +284,7 @@ def _multiply(x: Limbs, w: Ring, limbs: int, part: Limbs, sums: NDArray[np.uint3
                 at = min(_LINE * (first + k), inner - _LINE)
                 for i in range(min(_SIDE, outer - o)):
                     _take_apart_8(w, 8 * ((o + i) * inner + at), part, _BLOCK * k + _LINE * i)
-            for r in range(0, out.shape[0], _SIDE):
-                block = _BLOCK * (r // _SIDE * blocks + first)
-                for near in range(0, count, NEAR):
-                    far = min(near + NEAR, count)
-                    if limbs == _LIMBS:
-                        _two(_to_7, 7, near, far, part, x, block, sums)
-                        _two(_to_5, 5, near, far, part, x, block, sums)
-                        _two(_to_3, 3, near, far, part, x, block, sums)
-                        _two(_to_1, 1, near, far, part, x, block, sums)
-                    else:
-                        _two(_to_4, 4, near, far, part, x, block, sums)
-                        _two(_to_2, 2, near, far, part, x, block, sums)
-                        _two(_to_0, 0, near, far, part, x, block, sums)
-                if limbs == _LIMBS:
-                    _join_8(sums, 0, total, 0)
-                else:
-                    _join_5(sums, 0, total, 0)
-                _add(total, out, r, o)
+            _add_columns(x, part, limbs, first, count, blocks, sums, out, o)
     _release()
 
 
@@ -286,7 +294,6 @@ def _multiply_low40(
 ) -> None:
     outer, inner = low.shape
     blocks = (inner + _LINE - 1) // _LINE
-    total = np.empty((_SIDE, _SIDE), np.int64)
     _configure(_FORM, 0)
     for first in range(0, blocks, DEEP):
         count = min(DEEP, blocks - first)
@@ -297,15 +304,7 @@ def _multiply_low40(
                     word = (o + i) * inner + at
                     _take_apart_4(low, 4 * word, part, _BLOCK * k + _LINE * i)
                     _take_apart_1(high, word, part, _BLOCK * k + 4 * _TILE + _LINE * i)
-            for r in range(0, out.shape[0], _SIDE):
-                block = _BLOCK * (r // _SIDE * blocks + first)
-                for near in range(0, count, NEAR):
-                    far = min(near + NEAR, count)
-                    _two(_to_4, 4, near, far, part, x, block, sums)
-                    _two(_to_2, 2, near, far, part, x, block, sums)
-                    _two(_to_0, 0, near, far, part, x, block, sums)
-                _join_5(sums, 0, total, 0)
-                _add(total, out, r, o)
+            _add_columns(x, part, _LOW_LIMBS, first, count, blocks, sums, out, o)
     _release()
 
 

@@ -51,15 +51,13 @@ import numba  # noqa: E402  its settings must stand before this import
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T", bound=np.generic)
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` on first call: ``nogil``, cached on disk, unchecked indices."""
     compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
     return compiled
-
-
-T = TypeVar("T", bound=np.generic)
 
 
 def only_read(array: NDArray[T]) -> NDArray[T]:
