@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -26,7 +27,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": model,
         "cores": os.cpu_count(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} of {sys.base_prefix}",  # whose build counts: a third of a step is its own
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "load": [round(value, 1) for value in os.getloadavg()],
     }
