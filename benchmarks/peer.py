@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -27,10 +28,10 @@ SCRIPT = Path(__file__).with_name("spu_llama.py")
 
 
 class Peer:
-    """SPU, installed on first use."""
+    """SPU, installed on first use, under the Python that we run under: it links to that one."""
 
     def __init__(self) -> None:
-        place = Path(platformdirs.user_cache_dir("trine")) / f"bench-spu-{VERSION}"
+        place = Path(platformdirs.user_cache_dir("trine")) / f"bench-spu-{VERSION}-python-{platform.python_version()}"
         self._python = place / "bin" / "python"
         if not (place / "installed").exists():
             subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)

@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": model,
         "cores": os.cpu_count(),
-        "python": f"{platform.python_version()} of {sys.base_prefix}",  # whose build counts: a third of a step is its own
+        "python": f"{platform.python_version()} of {sys.base_prefix}",  # builds of one version differ
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "load": [round(value, 1) for value in os.getloadavg()],
     }
