@@ -133,16 +133,18 @@ def ask(
                 running.chat.open()
                 cold = time.monotonic() - began
                 show = _ignore if as_json else writing(report)
-                last = answer(running.chat, lambda chat, emit: chat.send(text, emit), show)
-            if not as_json:
+                last, interrupted = answer(running.chat, lambda chat, emit: chat.send(text, emit), show)
+            if not as_json and not interrupted:
                 sys.stdout.write("\n")
-            if isinstance(last, Failed):
-                raise last.error
             if isinstance(last, Done):
                 if not as_json:
                     sys.stdout.flush()  # before what is said about it
                     sys.stderr.write(cut_note(last, running.chat))
                 _print_figures(running.chat, last, cold, stats=stats, as_json=as_json)
+            if interrupted:
+                raise KeyboardInterrupt
+            if isinstance(last, Failed):
+                raise last.error
 
 
 def _print_figures(chat: Chat, last: Done, cold: float, *, stats: bool, as_json: bool) -> None:

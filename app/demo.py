@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from app.local_party import Conversation, Endpoints
 from app.local_party.session import warm_up
 from app.node_process import NodeProcess, Parties, listening, wait_until_ready
-from engine.provision.pack import ClientModel, load_client_model
+from engine.provision.pack import ROLES, ClientModel, load_sharing
 from engine.ring.process import keep_apart
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Report = Callable[[str, int, int], None]
 """What is being done, how much of it, of how much (0 if that is not known)."""
-
-_ROLES = (1, 2)
 
 
 class Demo:
@@ -40,7 +38,7 @@ class Demo:
     @property
     def endpoints(self) -> Endpoints:
         """Where the nodes are; they stay there."""
-        return self._parties.endpoints([self._ports[role] for role in _ROLES])
+        return self._parties.endpoints([self._ports[role] for role in ROLES])
 
     @property
     def pids(self) -> tuple[int, int]:
@@ -76,7 +74,7 @@ class Demo:
         Raises:
             LinkError: a node did not start; the end of its log is in the text.
         """
-        missing = [role for role in _ROLES if role not in self._nodes or self._nodes[role].ended]
+        missing = [role for role in ROLES if role not in self._nodes or self._nodes[role].ended]
         with ExitStack() as undo, ExitStack() as sockets:  # closed once they are inherited, so that a dead node's port refuses
             listeners = {role: sockets.enter_context(listening(self._ports[role])) for role in missing}
             self._ports |= {role: listener.getsockname()[1] for role, listener in listeners.items()}
@@ -117,10 +115,10 @@ def demo(
 
         model = ensure_demo_model(report)
     report("loading the model", 0, 0)
-    parties = Demo(model, load_client_model(model / "client"))
+    parties = Demo(model, load_sharing(model))
     check(parties)
     try:
-        parties.start(lambda waiting: report("starting two nodes", len(_ROLES) - waiting, len(_ROLES)))
+        parties.start(lambda waiting: report("starting two nodes", len(ROLES) - waiting, len(ROLES)))
         yield parties
     finally:
         parties.close()

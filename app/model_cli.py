@@ -112,17 +112,16 @@ def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tu
     from engine.parties.trio import Trio
     from engine.provision import check as checking
     from engine.provision.checkpoint import open_checkpoint
-    from engine.provision.pack import load_client_model, load_node_pack
+    from engine.provision.pack import ROLES, load_node_pack, load_sharing
     from engine.provision.weights import WeightSource
 
-    client = load_client_model(shared / "client")
-    packs = [load_node_pack(shared / f"node{role}") for role in (1, 2)]
+    client = load_sharing(shared)
+    packs = [load_node_pack(shared / f"node{role}") for role in ROLES]
     spec = client.spec
 
     def trio(context: int) -> Trio:
         return Trio(spec, client.seeds, packs, prefix=len(spec.prefix), context=context)
 
-    checking.require_one_sharing(shared, client, packs)
     pieces = read_checking(model, tokens)
     checkpoint = open_checkpoint(model)
     checking.require_shape(spec, checkpoint)

@@ -7,7 +7,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
@@ -20,34 +20,46 @@ _ONE_MACHINE = (
     "In this demo all three run on this one machine. That shows how it works;\n"
     "it protects nothing from whoever owns the machine.\n"
 )
+_STOPPING_SECONDS = 10
 _HELP = (
     "Ctrl-C stops an answer, twice at the prompt ends the chat, as /quit and Ctrl-D do;\n"
     "/again answers anew, /new forgets the chat.\n"
 )
 
 
-def answer(chat: Chat, job: Callable[[Chat, Emit], None], show: Callable[[Event], None]) -> Event:
-    """Run one answer and show its events; returns the last, `Done` or `Failed`.
+def answer(chat: Chat, job: Callable[[Chat, Emit], None], show: Callable[[Event], None]) -> tuple[Event | None, bool]:
+    """Run one answer and show its events; returns the last, `Done` or `Failed`, and whether Ctrl-C ended it.
 
-    The chat blocks in sockets, so it has a thread of its own and Ctrl-C is felt here: the answer is then
-    stopped at both nodes before `KeyboardInterrupt` goes on.
+    The chat blocks in sockets, so it has a thread of its own and Ctrl-C is felt here: the answer is then stopped at both nodes,
+    and what came of it is shown (None: nothing has in ten seconds).
     """
     events: SimpleQueue[Event | BaseException] = SimpleQueue()
     thread = Thread(target=_guarded, args=(chat, job, events.put), name="trine-chat", daemon=True)
     thread.start()
     try:
-        while True:
-            event = events.get()
-            if isinstance(event, BaseException):
-                raise event
-            show(event)
-            if isinstance(event, Done | Failed):
-                return event
+        return _shown(events, show), False
+    except KeyboardInterrupt:
+        chat.stop()
+        try:
+            return _shown(events, show, _STOPPING_SECONDS), True
+        except Empty:
+            return None, True
     except BaseException:
         chat.stop()
         raise
     finally:
-        thread.join(10)
+        thread.join(_STOPPING_SECONDS)
+
+
+def _shown(events: SimpleQueue[Event | BaseException], show: Callable[[Event], None], patience: float | None = None) -> Event:
+    """The last event, once all are shown; Empty if none came for so many seconds."""
+    while True:
+        event = events.get(timeout=patience)
+        if isinstance(event, BaseException):
+            raise event
+        show(event)
+        if isinstance(event, Done | Failed):
+            return event
 
 
 def _guarded(chat: Chat, job: Callable[[Chat, Emit], None], put: Callable[[Any], None]) -> None:
@@ -90,12 +102,11 @@ def _command(running: Running, text: str) -> Callable[[Chat, Emit], None] | None
 
 def _one_answer(chat: Chat, job: Callable[[Chat, Emit], None]) -> None:
     with _deaf(), showing_progress() as report:
-        try:
-            last = answer(chat, job, writing(report))
-        except KeyboardInterrupt:
-            sys.stdout.write("\n")
-            _say("Stopped.\n")
-            return
+        last, interrupted = answer(chat, job, writing(report))
+    if interrupted:
+        sys.stdout.write("\n")
+        _say("Stopped.\n")
+        return
     sys.stdout.write("\n\n")
     sys.stdout.flush()
     if isinstance(last, Failed):

@@ -5,20 +5,17 @@ The figures are those of docs/protocol.md, section 11, over text that calibratio
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from engine.errors import ModelError
 from engine.functions.tables import WideWindow
 from engine.models.config import ModelSpec
-from engine.parties.pack import NodePack
 from engine.parties.plain import Plain
 from engine.parties.trio import Trio
 from engine.provision.calibrate import Seen
 from engine.provision.checkpoint import Checkpoint
 from engine.provision.fold import tensor_shapes
-from engine.provision.pack import ClientModel
 from engine.ring.fixed import Real
 
 CHUNK = 160  #: tokens of a text that are checked in one context
@@ -76,13 +73,6 @@ def window_use(spec: ModelSpec, seen: Seen) -> dict[tuple[int, str], float]:
 def _wide_use(window: WideWindow, low: float, high: float, scale: int) -> float:
     """Use of the window's reach; above 1 if a value is below what the tables follow."""
     return max(high * 2.0**scale / window.end, 0.0 if low >= window.low else window.low / max(low, 1e-300))
-
-
-def require_one_sharing(shared: Path, client: ClientModel, packs: Sequence[NodePack]) -> None:
-    """Refuse packs of two sharings, or one node's pack in the other's place: they would compute noise."""
-    for role, pack in enumerate(packs, 1):
-        if pack.role != role or pack.digest != client.pack_digests.get(role):
-            raise ModelError(f"this is not node {role}'s pack of the sharing that made {shared}/client", shared / f"node{role}")
 
 
 def require_shape(spec: ModelSpec, checkpoint: Checkpoint) -> None:

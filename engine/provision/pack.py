@@ -36,6 +36,7 @@ FORMAT = 2  #: of these files, and of how a model's masks follow from its seeds:
 MAX_JSON = 1 << 24
 ALIKE = ("spec.json", "tables.safetensors", "masked.bin")  #: what both nodes hold alike
 NEEDED = {"node": {*ALIKE, "seed"}, "client": {"spec.json", "seeds", "tokenizer.json"}}  #: each kind's files
+ROLES = (1, 2)
 _CHUNK = 1 << 22
 WORD = 8
 
@@ -259,6 +260,25 @@ def load_client_model(directory: Path) -> ClientModel:
             tokenizer=directory / "tokenizer.json",
             chat_template=_template(directory / "chat_template.jinja"),
         )
+
+
+def load_sharing(directory: Path) -> ClientModel:
+    """The client's file of a shared model, beside which both nodes' packs stand.
+
+    The packs are told by their manifests: packs of two sharings, or one node's in the other's place, would compute noise.
+
+    Raises:
+        ModelError: that is not what stands there, or the client's file cannot be used.
+    """
+    if not (directory / "client").is_dir():
+        raise ModelError("no shared model: name the directory that `trine-model share` wrote (node1, node2, client)", directory)
+    client = load_client_model(directory / "client")
+    for role in ROLES:
+        pack = directory / f"node{role}"
+        with _readable(pack):
+            if _manifest(pack, "node")[1] != client.pack_digests.get(role):
+                raise ModelError(f"this is not node {role}'s pack of the sharing that made {directory}/client", pack)
+    return client
 
 
 def _template(path: Path) -> str | None:

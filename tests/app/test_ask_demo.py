@@ -105,11 +105,23 @@ def test_a_node_that_dies_is_named_and_is_exit_code_3(small_shared: Path) -> Non
     assert err.count("\n") == 1
 
 
-def test_a_directory_that_is_no_model_is_exit_code_2(tmp_path: Path) -> None:
-    out, err, code = run("ask", "hello", "--model", tmp_path)
-    assert (out, code) == ("", 2)
-    assert err.startswith(f"trine: {tmp_path}")
-    assert err.count("\n") == 1
+def test_what_is_no_shared_model_is_exit_code_2(small_shared: Path, tmp_path: Path) -> None:
+    """Nor is one whose packs do not belong together: no node is started, which could only say that the other is wrong."""
+
+    def refusal(model: Path) -> str:
+        out, err, code = run("ask", "hello", "--model", model)
+        assert (out, code) == ("", 2)
+        assert err.count("\n") == 1
+        return err
+
+    for path in (tmp_path, tmp_path / "missing", small_shared / "node1"):
+        assert refusal(path).startswith(f"trine: {path}: no shared model: name the directory that `trine-model share` wrote")
+    for party in ("client", "node1", "node2"):
+        (tmp_path / party).symlink_to(small_shared / party)
+    (tmp_path / "node2").unlink()
+    assert refusal(tmp_path).startswith(f"trine: {tmp_path}/node2: there is no node pack here")
+    (tmp_path / "node2").symlink_to(small_shared / "node1")
+    assert refusal(tmp_path).startswith(f"trine: {tmp_path}/node2: this is not node 2's pack of the sharing")
 
 
 def test_a_frozen_node_is_told_and_gone_within_5_seconds(small_shared: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -141,27 +142,36 @@ def test_an_empty_question_is_refused(given: Callable[..., list[Settings]]) -> N
     assert not seen
 
 
-def test_ctrl_c_stops_the_answer_and_is_130(given: Callable[..., list[Settings]], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("option", ["", "--stats", "--json"])
+def test_ctrl_c_stops_the_answer_and_is_130(
+    given: Callable[..., list[Settings]], monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """The figures that were asked for are those of what came."""
     given([[*tokens_of("half"), ScriptedConversation.WAIT]])
     stopped = []
     stop = Chat.stop
     monkeypatch.setattr(Chat, "stop", lambda self: (stopped.append(1), stop(self)))
 
     def interrupted(report: Report) -> Callable[[object], None]:
-        show = writing(report)
+        return partial(interrupting, writing(report))
 
-        def see(event: object) -> None:
-            show(event)  # type: ignore[arg-type]
-            if getattr(event, "text", "") == "f":
-                raise KeyboardInterrupt
-
-        return see
+    def interrupting(show: Callable[[object], None], event: object) -> None:
+        show(event)
+        if getattr(event, "text", "") == "f":
+            raise KeyboardInterrupt
 
     writing = terminal.writing
     monkeypatch.setattr(terminal, "writing", interrupted)
-    result = trine("ask", "q")
-    assert (result.exit_code, result.stdout) == (130, "half")
+    monkeypatch.setattr(commands, "_ignore", partial(interrupting, commands._ignore))
+    result = trine("ask", "q", *option.split())
+    assert result.exit_code == 130
     assert stopped
+    if option == "--json":
+        found = json.loads(result.stdout)
+        assert (found["answer"], found["reason"], found["answer_tokens"]) == ("half", "stopped", 4)
+    else:
+        assert result.stdout.startswith("half")
+        assert ("4 tokens in" in result.stdout) == (option == "--stats")
 
 
 def test_the_demo_without_a_display_says_so_and_chats_in_the_terminal(given: Callable[..., list[Settings]]) -> None:

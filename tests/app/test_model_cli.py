@@ -134,7 +134,7 @@ def test_inputs_that_are_no_models(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for path, what in ((Path("/dev/null"), "is not a file"), (tmp_path / ("x" * 300), "File name too long")):
         assert what in refusal(2, "share", path, "--out", out)
-    for path, what in ((tmp_path, "there is no client pack here"), (Path("/dev/null"), "there is no client pack here")):
+    for path, what in ((tmp_path, "no shared model: name the directory"), (Path("/dev/null"), "no shared model: name the")):
         assert what in refusal(2, "check", path, model)
     assert not out.exists()
 
