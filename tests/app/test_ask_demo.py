@@ -64,7 +64,7 @@ def alive(pid: int) -> bool:
 
 
 def test_the_answer_and_its_figures(small_shared: Path) -> None:
-    words = ("ask", "hello there", "--model", small_shared, "--max-tokens", "6", "--temperature", "0.7", "--seed", "5")
+    words = ("ask", "hello there", "--model", small_shared, "--max-tokens", "6", "--temperature", "0.7", "--seed", "6")
     out, err, code = run(*words, "--stats")
     assert (err, code) == ("The answer was cut after 6 tokens: --max-tokens.\n", 0)
     lines = out.splitlines()
@@ -73,7 +73,7 @@ def test_the_answer_and_its_figures(small_shared: Path) -> None:
     out, err, code = run(*words, "--json")
     assert (err, code) == ("", 0)
     found = json.loads(out)
-    assert lines[0] == found["answer"].splitlines()[0]  # the seed gives the same answer again
+    assert lines[0] == found["answer"].splitlines()[0]  # the seed gives the same answer again: no token of it is a close call
     assert found["reason"] == "length"
     assert found["answer_tokens"] == 6
     assert found["decode"]["rounds"] == 5 * found["prefill"]["rounds"] / found["prefill"]["steps"]
