@@ -134,7 +134,7 @@ def ask(
                 cold = time.monotonic() - began
                 show = _ignore if as_json else writing(report)
                 last, interrupted = answer(running.chat, lambda chat, emit: chat.send(text, emit), show)
-            if not as_json and not interrupted:
+            if not as_json and (stats or not interrupted):
                 sys.stdout.write("\n")
             if isinstance(last, Done):
                 if not as_json:
