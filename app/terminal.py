@@ -35,8 +35,8 @@ def answer(chat: Chat, job: Callable[[Chat, Emit], None], show: Callable[[Event]
     """
     events: SimpleQueue[Event | BaseException] = SimpleQueue()
     thread = Thread(target=_guarded, args=(chat, job, events.put), name="trine-chat", daemon=True)
-    thread.start()
     try:
+        thread.start()
         return _shown(events, show), False
     except KeyboardInterrupt:
         chat.stop()
@@ -48,7 +48,8 @@ def answer(chat: Chat, job: Callable[[Chat, Emit], None], show: Callable[[Event]
         chat.stop()
         raise
     finally:
-        thread.join(_STOPPING_SECONDS)
+        if thread.ident is not None:
+            thread.join(_STOPPING_SECONDS)
 
 
 def _shown(events: SimpleQueue[Event | BaseException], show: Callable[[Event], None], patience: float | None = None) -> Event:
@@ -82,7 +83,10 @@ def chat_in_terminal(start: Start) -> int:
         while (text := _read()) is not None and text != "/quit":
             job = _command(running, text)
             if job is not None:
-                _one_answer(running.chat, job)
+                try:
+                    _one_answer(running.chat, job)
+                except KeyboardInterrupt:  # before the answer began, or behind it
+                    _say("\nStopped.\n")
     return 0
 
 

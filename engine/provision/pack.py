@@ -126,6 +126,8 @@ def _manifest(directory: Path, kind: str) -> tuple[Manifest, str]:
     """The manifest of a pack of that kind, and the pack's digest."""
     path = directory / "manifest.json"
     try:
+        if path.exists() and not path.is_file():
+            raise ModelError("the manifest is no file", path)  # a pipe or a device would give bytes without end, or none
         if path.stat().st_size > MAX_JSON:
             raise ModelError("the manifest is too large", path)
         data = path.read_bytes()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,25 @@ def test_the_terminal_goes_on_after_an_error(given: Callable[..., list[Settings]
     assert "trine: node 2: closed" in result.stderr
     assert "No display" not in result.stderr
     assert result.stdout.endswith("back\n\n")
+
+
+def test_ctrl_c_before_an_answer_begins_stops_it_and_not_the_chat(
+    given: Callable[..., list[Settings]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bar is drawn then; only at the prompt does Ctrl-C end the chat."""
+    given(replies("back"))
+    calls, showing_progress = count(), terminal.showing_progress
+
+    def interrupted() -> Any:
+        if next(calls) == 1:  # behind the one of the start
+            raise KeyboardInterrupt
+        return showing_progress()
+
+    monkeypatch.setattr(terminal, "showing_progress", interrupted)
+    result = trine("demo", "--terminal", text="one\ntwo\n")
+    assert result.exit_code == 0
+    assert result.stderr.count("Stopped.") == 1
+    assert result.stdout == "back\n\n"
 
 
 def test_with_a_display_the_demo_opens_the_window(

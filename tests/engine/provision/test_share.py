@@ -1,6 +1,7 @@
 """Sharing a checkpoint: the packs reconstruct it, are verified when loaded, and a failure leaves nothing behind."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from errno import EIO
@@ -20,7 +21,16 @@ from engine.parties.room import RESERVE, Halves
 from engine.parties.trio import Trio
 from engine.provision.checkpoint import open_checkpoint
 from engine.provision.fold import program_tensor
-from engine.provision.pack import FORMAT, Manifest, describe, load_client_model, load_node_pack, model_digest, write_manifest
+from engine.provision.pack import (
+    FORMAT,
+    Manifest,
+    describe,
+    load_client_model,
+    load_node_pack,
+    load_sharing,
+    model_digest,
+    write_manifest,
+)
 from engine.provision.share import MAX_CONTEXT, MAX_NAME, MAX_PREFIX, Options, share
 from engine.provision.weights import WeightSource
 from engine.ring.fixed import decode
@@ -192,6 +202,20 @@ def test_a_directory_in_place_of_a_file(name: str, copy: Path) -> None:
     (copy / "node1" / name).mkdir()
     with pytest.raises(ModelError):
         load_node_pack(copy / "node1")
+
+
+@pytest.mark.parametrize("party", ["client", "node2"])
+def test_a_manifest_that_never_ends(party: str, copy: Path) -> None:
+    """A pipe that nobody writes to, and a device that gives zeros for ever."""
+    manifest = copy / party / "manifest.json"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(ModelError, match="the manifest is no file"):
+        load_sharing(copy)
+    manifest.unlink()
+    manifest.symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match="the manifest is no file"):
+        load_sharing(copy)
 
 
 def test_metadata_that_contradicts_itself(copy: Path) -> None:
