@@ -39,9 +39,15 @@ def answer(chat: Chat, job: Callable[[Chat, Emit], None], show: Callable[[Event]
         thread.start()
         return _shown(events, show), False
     except KeyboardInterrupt:
+
+        def stopping(event: Event) -> None:
+            if not isinstance(event, Done | Failed):
+                chat.stop()  # again: an answer forgets what was asked before it began
+            show(event)
+
         chat.stop()
         try:
-            return _shown(events, show, _STOPPING_SECONDS), True
+            return _shown(events, stopping, _STOPPING_SECONDS), True
         except Empty:
             return None, True
     except BaseException:

@@ -9,10 +9,14 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from threading import Event
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from app import terminal
+from app.chat import Chat, Done, Emit, Reason, Speed, Text
 
 
 @pytest.fixture
@@ -94,3 +98,27 @@ def test_a_paste_of_many_lines_is_one_question() -> None:
     assert b"'line one\\nline two'" in shown
     assert process.wait(20) == 0
     os.close(master)
+
+
+def test_ctrl_c_before_the_answer_listens_still_stops_it() -> None:
+    """The chat's thread forgets stops when it begins: it is told again with each sign of the answer."""
+    stopped, step = Event(), Text("a", 1, 0.0)
+    chat = cast(Chat, SimpleNamespace(stop=stopped.set))
+    speed = Speed(1, 1, 0.0, 0.0)
+
+    def job(_: Chat, emit: Emit) -> None:
+        emit(step)
+        assert stopped.wait(10)
+        stopped.clear()  # as `Chat` does when it begins
+        emit(step)
+        emit(Done(Reason.STOPPED if stopped.wait(10) else Reason.END, speed))
+
+    shown: list[object] = []
+
+    def show(event: object) -> None:
+        shown.append(event)
+        if len(shown) == 1:
+            raise KeyboardInterrupt
+
+    assert terminal.answer(chat, job, show) == (Done(Reason.STOPPED, speed), True)
+    assert shown == [step, step, Done(Reason.STOPPED, speed)]
