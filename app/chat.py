@@ -32,6 +32,7 @@ __all__ = [
     "Role",
     "Settings",
     "Speed",
+    "Stands",
     "Started",
     "StepProgress",
     "Text",
@@ -88,6 +89,17 @@ class Reason(Enum):
     """The model's context is full."""
     STOPPED = "stopped"
     """The user stopped it."""
+
+
+class Stands(Enum):
+    """What is left in the chat when an answer has ended: the model hears that with the next question, and nothing else."""
+
+    ANSWER = "answer"
+    """What came of the answer, whole or not."""
+    FORMER = "former"
+    """The answer that was there before: not a word of another one came."""
+    NOTHING = "nothing"
+    """Not a word came and no answer was there before: the model will not hear the question unless it is asked again."""
 
 
 @dataclass(slots=True)
@@ -156,6 +168,7 @@ class Done:
 
     reason: Reason
     speed: Speed
+    stands: Stands = Stands.ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +176,7 @@ class Failed:
     """There is no answer, or no more of it."""
 
     error: TrineError
+    stands: Stands = Stands.NOTHING
 
 
 Event = Waiting | Started | Progress | Text | Done | Failed
@@ -236,39 +250,43 @@ class Chat:
         self._prompt([Message(Role.USER, text)])
 
     def send(self, text: str, emit: Emit) -> None:
-        """Answer a question; every outcome is an event, the last one `Done` or `Failed`."""
-        self._drop_unanswered()
-        self.messages.append(Message(Role.USER, text))
-        self._answer(emit)
+        """Answer a question; every outcome is an event, the last one `Done` or `Failed`.
+
+        It takes the place of a question to which not a word came: a model that expects turns must not hear two in a row.
+        """
+        heard = self.messages if self.answered else self.messages[:-1]
+        self.messages = [*heard, Message(Role.USER, text)]
+        self._answer(self.messages, emit)
 
     def regenerate(self, emit: Emit) -> None:
-        """Answer the last question again, in place of its answer: otherwise, if that was complete."""
+        """Answer the last question again: otherwise, if its answer was complete. That one stands for good if no word comes.
+
+        From its first word on the new answer stands in its place, also if it is stopped or fails: the screen showed it last.
+        """
         settings = self.settings
-        if self.answered and self.messages.pop().complete and settings.temperature == 0:
+        if self.answered and self.messages[-1].complete and settings.temperature == 0:
             settings = replace(settings, temperature=ANOTHER_TEMPERATURE)
-        self._answer(emit, settings)
+        self._answer(self.messages[:-1] if self.answered else self.messages, emit, settings)
 
     def edit(self, index: int, text: str, emit: Emit) -> None:
-        """Put `text` in place of question `index`, drop what came after it, and answer it."""
-        self.messages[index:] = [Message(Role.USER, text)]
-        self._answer(emit)
+        """Put `text` in place of question `index` and of all behind it, and answer it; all stands if not a word comes."""
+        self._answer([*self.messages[:index], Message(Role.USER, text)], emit)
 
-    def _drop_unanswered(self) -> None:
-        """A question whose answer failed stands in the transcript; a model that expects turns must not see two in a row."""
-        if self.messages and not self.answered:
-            self.messages.pop()
-
-    def _answer(self, emit: Emit, settings: Settings | None = None) -> None:
+    def _answer(self, asked: list[Message], emit: Emit, settings: Settings | None = None) -> None:
+        """Answer the last of the messages `asked`, which become the chat's with the first word of the answer."""
         self._stopping.clear()
+        former, settings = self.messages, settings or self.settings
         try:
-            emit(self._generate(emit, settings or self.settings))
+            event: Done | Failed = self._generate(asked, emit, settings)
         except TrineError as error:
-            emit(Failed(error))
+            event = Failed(error)
+        unheard = Stands.FORMER if self.answered else Stands.NOTHING
+        emit(replace(event, stands=unheard if self.messages is former else Stands.ANSWER))
 
-    def _generate(self, emit: Emit, settings: Settings) -> Done:
+    def _generate(self, asked: list[Message], emit: Emit, settings: Settings) -> Done:
         start = time.monotonic()
         choose = settings.chooser()
-        rendered, context = self._prompt(self.messages)
+        rendered, context = self._prompt(asked)
         room = self.context - len(context)
         limit = min(settings.max_tokens, room)
         answer = _Answer(self._tokenizer, settings.stop, emit, start)
@@ -281,7 +299,7 @@ class Chat:
         except SessionStopped:
             reason = Reason.STOPPED
         finally:
-            self._keep(answer, rendered, context, complete=reason not in (None, Reason.STOPPED))
+            self._keep(asked, answer, rendered, context, complete=reason not in (None, Reason.STOPPED))
         if reason is None:
             reason = Reason.LENGTH if limit == settings.max_tokens else Reason.CONTEXT
         return Done(reason, answer.speed(len(context)))
@@ -336,12 +354,12 @@ class Chat:
             )
         return rendered, tokens
 
-    def _keep(self, answer: _Answer, rendered: str, context: Sequence[int], *, complete: bool) -> None:
+    def _keep(self, asked: list[Message], answer: _Answer, rendered: str, context: Sequence[int], *, complete: bool) -> None:
         """What was said stays said, however the answer ended."""
         answer.finish()
-        if answer.text:
+        if answer.text.strip():  # nobody can see what is blank
             turn = self._tokenizer.turn(rendered, context, answer.text, answer.tokens)
-            self.messages.append(Message(Role.ASSISTANT, answer.text, turn, complete))
+            self.messages = [*asked, Message(Role.ASSISTANT, answer.text, turn, complete)]
 
 
 class _Answer:

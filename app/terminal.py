@@ -11,8 +11,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-from app.chat import Chat, Done, Emit, Event, Failed, Progress, Reason, Text, Waiting
+from app.chat import Chat, Done, Emit, Event, Failed, Progress, Reason, Stands, Text, Waiting
 from app.start import Report, Running, Start
+from engine.errors import InputError
 
 __all__ = ["answer", "chat_in_terminal", "cut_note", "showing_progress", "writing"]
 
@@ -113,16 +114,27 @@ def _command(running: Running, text: str) -> Callable[[Chat, Emit], None] | None
 def _one_answer(chat: Chat, job: Callable[[Chat, Emit], None]) -> None:
     with _deaf(), showing_progress() as report:
         last, interrupted = answer(chat, job, writing(report))
-    if interrupted:
-        sys.stdout.write("\n")
-        _say("Stopped.\n")
-        return
-    sys.stdout.write("\n\n")
+    sys.stdout.write("\n" if interrupted else "\n\n")
     sys.stdout.flush()
-    if isinstance(last, Failed):
+    if interrupted:
+        _say("Stopped.\n")
+    elif isinstance(last, Failed):
         _say(f"trine: {last.error}\n")
     elif isinstance(last, Done):
         _say(cut_note(last, chat))
+    _say(standing_note(last))
+
+
+def standing_note(last: Event | None) -> str:
+    """A line that says what the model hears with the next question, where that is not what the screen shows; "" if it is."""
+    if not isinstance(last, Done | Failed):
+        return ""
+    if last.stands is Stands.FORMER:
+        return "The answer before this one stands.\n"
+    if last.stands is Stands.NOTHING:
+        again = "." if isinstance(last, Failed) and isinstance(last.error, InputError) else ": /again asks it once more."
+        return f"Not a word came, so the model will not hear this question{again}\n"
+    return ""
 
 
 def cut_note(done: Done, chat: Chat) -> str:

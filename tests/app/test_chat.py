@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Thread
 
 import pytest
 
-from app.chat import Chat, Done, Event, Failed, Progress, Reason, Role, Settings, Started, Text
+from app.chat import Chat, Done, Event, Failed, Progress, Reason, Role, Settings, Stands, Started, Text
 from engine.errors import InputError, LinkError, ProtocolError, SessionStopped
 from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
 
@@ -181,11 +182,109 @@ def test_after_a_lost_node_the_next_question_takes_what_was_said_along(error: Li
     chat, events = chat_with(conversation), list[Event]()
     chat.send("a", events.append)
     chat.send("b", events.append)
-    assert events[-1] == Failed(error)
+    assert events[-1] == Failed(error, Stands.ANSWER)
     chat.send("c", events.append)
     assert said(events) == "onetwthree"
     context = TOKENIZER.decode(conversation.contexts[-1])
     assert context == "user\na\nassistant\none\nuser\nb\nassistant\ntw\nuser\nc\nassistant\n"
+
+
+WAIT = ScriptedConversation.WAIT
+LOST = LinkError("closed", "node 2")
+
+
+def ends(outcome: str) -> list[object]:
+    """Of an answer of which not a word comes."""
+    blank = tokens_of(" \n")
+    return {"fails": [LOST], "stopped": [WAIT], "blank, then fails": [*blank, LOST], "blank, then stopped": [*blank, WAIT]}[
+        outcome
+    ]
+
+
+def stopping_when_it_waits(chat: Chat, conversation: ScriptedConversation, job: Callable[[], None]) -> None:
+    """Run a job; the user stops it where the script waits."""
+    thread = Thread(target=job)
+    thread.start()
+    while thread.is_alive() and not conversation.waiting.wait(0.01):
+        pass
+    if conversation.waiting.is_set():
+        conversation.waiting.clear()
+        chat.stop()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+OUTCOMES = pytest.mark.parametrize("outcome", ["fails", "stopped", "blank, then fails", "blank, then stopped"])
+
+
+@OUTCOMES
+@pytest.mark.parametrize("anew", ["regenerate", "edit"])
+def test_the_old_answer_stands_where_not_a_word_of_another_comes(outcome: str, anew: str) -> None:
+    conversation = ScriptedConversation([*answered("Paris."), ends(outcome), ends(outcome), *answered("Two million.")])
+    chat, events = chat_with(conversation), list[Event]()
+    chat.send("Capital of France?", events.append)
+    messages = list(chat.messages)
+
+    def again() -> None:
+        chat.regenerate(events.append) if anew == "regenerate" else chat.edit(0, "Of Spain?", events.append)
+
+    for _ in range(2):
+        stopping_when_it_waits(chat, conversation, again)
+        assert isinstance(events[-1], Failed if outcome.endswith("fails") else Done)
+        assert events[-1].stands is Stands.FORMER
+        assert chat.messages == messages
+    chat.send("How many live there?", events.append)
+    heard = "user\nCapital of France?\nassistant\nParis.\nuser\nHow many live there?\nassistant\n"
+    assert TOKENIZER.decode(conversation.contexts[-1]) == heard
+    assert conversation.contexts[-1][: len(conversation.contexts[0]) + 7] == [
+        *conversation.contexts[0],
+        *tokens_of("Paris."),
+        END,
+    ]
+
+
+@pytest.mark.parametrize("end", [LOST, WAIT], ids=["fails", "stopped"])
+def test_the_new_answer_stands_from_its_first_word_on(end: object) -> None:
+    conversation = ScriptedConversation([*answered("Paris."), [*tokens_of("It is"), end], *answered("ok")])
+    chat, events = chat_with(conversation), list[Event]()
+    chat.send("Capital of France?", events.append)
+    stopping_when_it_waits(chat, conversation, lambda: chat.regenerate(events.append))
+    assert isinstance(events[-1], Done | Failed)
+    assert events[-1].stands is Stands.ANSWER
+    chat.send("So?", events.append)
+    assert "assistant\nIt is\nuser\nSo?" in TOKENIZER.decode(conversation.contexts[-1])
+
+
+def test_an_answer_asked_for_again_that_is_refused_leaves_the_chat_as_it_was() -> None:
+    chat, events = chat_with(ScriptedConversation(answered("yes"))), list[Event]()
+    chat.send("really", events.append)
+    messages = list(chat.messages)
+    chat.edit(0, " ", events.append)
+    chat.edit(0, "too long " * 200, events.append)
+    chat.settings = Settings(top_p=-1)
+    chat.regenerate(events.append)
+    refused = events[-3:]
+    assert all(isinstance(event, Failed) and isinstance(event.error, InputError) for event in refused)
+    assert [event.stands for event in refused if isinstance(event, Failed)] == [Stands.FORMER] * 3
+    assert chat.messages == messages
+
+
+@OUTCOMES
+def test_a_question_that_is_not_heard_says_so_and_can_be_asked_again(outcome: str) -> None:
+    conversation = ScriptedConversation([*answered("one"), ends(outcome), ends(outcome), *answered("two"), *answered("three")])
+    chat, events = chat_with(conversation), list[Event]()
+    chat.send("a", events.append)
+    assert isinstance(events[-1], Done)
+    assert events[-1].stands is Stands.ANSWER
+    for job in (lambda: chat.send("b", events.append), lambda: chat.regenerate(events.append)):
+        stopping_when_it_waits(chat, conversation, job)
+        assert isinstance(events[-1], Done | Failed)
+        assert events[-1].stands is Stands.NOTHING
+    chat.regenerate(events.append)
+    assert events[-1].stands is Stands.ANSWER
+    chat.send("c", events.append)
+    heard = "user\na\nassistant\none\nuser\nb\nassistant\ntwo\nuser\nc\nassistant\n"
+    assert TOKENIZER.decode(conversation.contexts[-1]) == heard
 
 
 def test_a_stop_that_came_too_early_for_the_conversation_is_said_again() -> None:
