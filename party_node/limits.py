@@ -20,7 +20,5 @@ class Limits:
     """Until the other node's half of a session must be there."""
     round_seconds: float = 60.0
     """For one round with the other node, which may be waiting for the client's material."""
-    queue_bytes: int = 1 << 30
-    """Dealt material of one session that waits to be used."""
-    prepared_factor: int = 4
-    """How much larger the material may be once it is prepared."""
+    queue_bytes: int = 5 << 28
+    """Memory of one session's rows that wait to be used, once they are prepared."""

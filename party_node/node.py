@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from engine.errors import LinkError, ProtocolError
+from engine.gates.plan import Plan, made_bytes
 from engine.link import Tls, connect
 from engine.link.link import Link
+from engine.models.planning import plans
 from engine.parties.pack import NodePack
 from engine.session import Terms
 from engine.session.keys import fresh
+from engine.wire import Rows
 from party_node.limits import Limits
 from party_node.meeting import Meeting
 
@@ -46,11 +49,13 @@ class Node:
     limits: Limits = field(default_factory=Limits)
     start_id: str = field(default_factory=lambda: fresh(START_BYTES).hex())
     meeting: Meeting = field(init=False)
+    _plans: list[Plan] = field(init=False)
     _serving: set[bytes] = field(default_factory=set, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def __post_init__(self) -> None:
         self.meeting = Meeting(self.limits.pairing_seconds)
+        self._plans = plans(self.pack.spec)
 
     def terms(self) -> Terms:
         """What this node says and wants when a session begins."""
@@ -65,9 +70,13 @@ class Node:
             prefix=len(spec.prefix),
             context=spec.context,
             queue_bytes=self.limits.queue_bytes,
+            made_bytes=self._made_bytes,
             start_id=self.start_id,
             peer_fingerprint=self.peer.fingerprint,
         )
+
+    def _made_bytes(self, count: int, position: int) -> int:
+        return made_bytes(self._plans, Rows(0, position, count), self.pack.role)
 
     @contextmanager
     def place_for(self, session: bytes) -> Iterator[None]:

@@ -8,13 +8,16 @@ Rule 1. The reader never waits for a computation, so STOP, a lost client and pin
 Rule 2. The first failure of any thread ends the session: the client is told its code, all three threads end, and
         everything they held is given back. The node goes on.
 Rule 3. What a client may make the node hold is bounded, at the first evaluator too: it receives little and makes its products.
+        A block is booked with all that before anything of it is taken (engine/session/ledger.py), and what is discarded
+        goes at once, what waits to be prepared included.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 
 import numpy as np
@@ -96,6 +99,7 @@ class ServedSession:
                 self._begin(event)
             elif isinstance(event, Rewind):
                 evaluator.rewind(event.position)
+                self._forget()
             elif isinstance(event, Stop):
                 self._stop(evaluator)
             elif isinstance(event, PeerError):
@@ -126,7 +130,15 @@ class ServedSession:
         if self._peer is not None:
             self._peer.stop.set()
         evaluator.discard()
+        self._forget()
         self._say(self._session.send_stopped_if_late)
+
+    def _forget(self) -> None:
+        """Material of discarded rows that came in part, or waits for the preparer."""
+        self._place, self._section = None, lasting(0)
+        with suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
 
     def _section_bytes(self, first_row: int, section: int) -> int:
         try:
@@ -139,11 +151,7 @@ class ServedSession:
     def _prepare(self) -> None:
         work_ahead()
         evaluator = self._running()
-        hello, limits = self._session.hello, self._node.limits
-        bound = limits.prepared_factor * min(limits.queue_bytes, hello.queue_bytes if hello else 0)
         while (job := self._jobs.get()) is not None and not self._over.is_set():
-            if job[1] == 0 and evaluator.queued_bytes > bound:
-                raise ProtocolError("queue-full", f"over {bound} bytes prepared")
             evaluator.give_way()
             evaluator.prepare(*job)
 

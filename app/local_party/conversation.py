@@ -22,8 +22,8 @@ from engine.generate.draft import accepted, check_drafts, choose_along, look_up
 from engine.generate.sampling import Chooser
 from engine.provision.pack import ClientModel
 
-QUEUE_BYTES = 1_000_000_000
-"""Dealt material that waits at the second node: about 130 tokens of the 135M model."""
+QUEUE_BYTES = 1_200_000_000
+"""Memory of the rows that are prepared at either node: the second one's for about 130 tokens of the 135M model."""
 
 
 @dataclass(frozen=True, slots=True)

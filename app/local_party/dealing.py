@@ -18,20 +18,17 @@ from threading import Condition, RLock, Thread
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import NodeLink
 from engine.errors import TrineError
-from engine.gates.plan import dealt_bytes
 from engine.parties.dealer import Abandoned, Dealer
 from engine.parties.evaluator import CUSHION, cushion
 from engine.ring.process import work_ahead
-from engine.session import Discarded
-from engine.wire import Rows
+from engine.session import MAX_BLOCK_ROWS, Discarded
 
 FIRST_ROWS = 16
 """Of the first block: a short prompt need not wait for a long block."""
 REJECTED_ROWS = 4
 """Of the first block behind a rejected draft: the answer waits for it. Each next one is twice as long, to `BLOCK_ROWS`."""
-BLOCK_ROWS = 64
+BLOCK_ROWS = MAX_BLOCK_ROWS
 """Of a block in steady state. The dealer draws all the model's masks once a block: about a quarter of its work at 32 rows."""
-
 PIECE_BYTES = 1 << 19
 """Of a section in one message: a step waits for no more, and the copies on a message's way stay in the processor's cache."""
 
@@ -168,16 +165,12 @@ class Dealing:
         """Rows of the next block; 0 if it has to wait."""
         if self._paused or self._closed or not self._lacks_rows():
             return 0
-        dealer, session = self._dealer, self._links[1].session
+        dealer, sessions = self._dealer, [link.session for link in self._links]
         rows = min(self._rows, dealer.context - dealer.dealt_position)
-        free = session.queue_bytes - session.queued_bytes
-        while rows and self._bytes(rows) > free:
-            rows = rows // 2 if not session.queued_bytes else 0  # a queue that never holds a block gets smaller ones
+        queued = any(session.queued_bytes for session in sessions)
+        while rows and not all(session.has_room(rows, dealer.dealt_position) for session in sessions):
+            rows = 0 if queued else rows // 2  # a queue that never holds a block gets smaller ones
         return rows
-
-    def _bytes(self, count: int) -> int:
-        """Of a block, at the second node; the first one is dealt a fraction of it."""
-        return dealt_bytes(self._dealer.plans, Rows(self._dealer.next_row, self._dealer.dealt_position, count), 2)
 
     def _deal(self) -> None:
         with self._changed:

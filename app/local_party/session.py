@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from threading import Event
 
 import numpy as np
@@ -24,7 +24,9 @@ from app.local_party.figures import Phase, Progress, Statistics
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import NodeLink
 from engine.errors import InputError, LinkError, ProtocolError, SessionStopped
+from engine.gates.plan import Plan, made_bytes
 from engine.link import client_tls, connect
+from engine.models.planning import plans
 from engine.parties.dealer import Dealer, StepRequest
 from engine.provision.pack import ClientModel
 from engine.ring.fixed import Real
@@ -32,6 +34,7 @@ from engine.session import Answer, ClientEvent, ClientSession, Ready, Step, Stop
 from engine.session import Progress as NodeProgress
 from engine.session.keys import KEY_BYTES, fresh
 from engine.session.messages import LOGIT_BYTES
+from engine.wire import Rows
 
 Report = Callable[[Progress], None]
 
@@ -266,8 +269,11 @@ def open_session(parties: Endpoints, model: ClientModel, *, prefix: int, context
         greetings.wait(Welcome, _WELCOME_SECONDS)
         keys = one.session.key("streams"), two.session.key("streams")
         dealer = Dealer(model.spec, model.seeds, keys, fresh(KEY_BYTES), prefix=prefix, context=context)
-        if (needed := dealer.row_bytes(context - 1, 2)) > two.session.queue_bytes:
-            raise InputError(f"a token needs {needed:,} dealt bytes and the queue has {two.session.queue_bytes:,}")
+        for link in (one, two):
+            if (needed := dealer.made_bytes(1, context - 1, link.role)) > link.session.queue_bytes:
+                raise InputError(
+                    f"a prepared token takes {needed:,} bytes and {link.party}'s queue has {link.session.queue_bytes:,}"
+                )
         greetings.wait(Ready, _READY_SECONDS)
         opened = Session(model, (one, two), inbox, dealer)
         undo.pop_all()
@@ -276,7 +282,7 @@ def open_session(parties: Endpoints, model: ClientModel, *, prefix: int, context
 
 
 def _terms(parties: Endpoints, model: ClientModel, context: int, queue_bytes: int) -> list[Terms]:
-    spec = model.spec
+    spec, program = model.spec, plans(model.spec)
     return [
         Terms(
             program=spec.digest(),
@@ -288,11 +294,16 @@ def _terms(parties: Endpoints, model: ClientModel, context: int, queue_bytes: in
             prefix=len(spec.prefix),
             context=context,
             queue_bytes=queue_bytes,
+            made_bytes=lru_cache(partial(_made_bytes, program, role)),
             start_id=start_id(),
             peer_fingerprint=parties.nodes[2 - role].fingerprint,
         )
         for role in (1, 2)
     ]
+
+
+def _made_bytes(program: Sequence[Plan], role: int, count: int, position: int) -> int:
+    return made_bytes(program, Rows(0, position, count), role)
 
 
 def _dial(parties: Endpoints, role: int, session: ClientSession, inbox: Inbox, undo: ExitStack) -> NodeLink:

@@ -138,6 +138,17 @@ class Plan:
             return self.both_words * WORD * rows.count
         return max((stop for _, stop in self.keyed_bounds(rows).values()), default=self.dealt_words * WORD * rows.count)
 
+    def made_bytes(self, rows: Rows, role: int) -> int:
+        """Exact memory of the section once an evaluator has prepared it: what it received, what it drew ahead of time, and the
+        words that were sent in fewer than 8 bytes. Known before anything is allocated.
+        """
+        drawn = self.drawn[role - 1]
+        made = self.dealt_bytes(rows, role) + WORD * rows.count * (drawn.words - drawn.online_words)
+        for slot in self.slots.values():
+            if not slot.kind.drawn_by(role) and slot.width != WORD:
+                made += WORD * int(slot.offsets(rows)[-1])
+        return made
+
     def keyed_bounds(self, rows: Rows) -> dict[SlotKey, tuple[int, int]]:
         """Bytes of the second evaluator's material that each keyed slot takes, behind the fixed slots of all rows, in order."""
         bounds, at = {}, self.dealt_words * WORD * rows.count
@@ -150,3 +161,8 @@ class Plan:
 def dealt_bytes(plans: Iterable[Plan], rows: Rows, role: int) -> int:
     """Exact length of what is dealt to an evaluator for these rows, all sections together."""
     return sum(plan.dealt_bytes(rows, role) for plan in plans)
+
+
+def made_bytes(plans: Iterable[Plan], rows: Rows, role: int) -> int:
+    """Exact memory of these rows at an evaluator, all sections together, once they are prepared."""
+    return sum(plan.made_bytes(rows, role) for plan in plans)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engine.errors import InputError
 from engine.gates.answer import DROPPED, LOGIT_BYTES
 from engine.gates.embedding import Online
-from engine.gates.plan import Plan, dealt_bytes
+from engine.gates.plan import Plan, dealt_bytes, made_bytes
 from engine.gates.rotary import Rotary
 from engine.gates.sides import Dealing, Tapes
 from engine.models import llama
@@ -109,6 +109,10 @@ class Dealer:
     def row_bytes(self, position: int, role: int) -> int:
         """Bytes that are dealt to an evaluator for a row at `position`."""
         return dealt_bytes(self.plans, Rows(0, position, 1), role)
+
+    def made_bytes(self, count: int, position: int, role: int) -> int:
+        """Memory of `count` rows from `position` on at an evaluator, once they are prepared."""
+        return made_bytes(self.plans, Rows(0, position, count), role)
 
     def wait_rows(self, count: int, timeout: float) -> bool:
         """Wait until `count` rows are queued; False when the time is over first."""

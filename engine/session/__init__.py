@@ -2,6 +2,7 @@
 
 from engine.session.client import ClientEvent, ClientSession, Discarded
 from engine.session.hello import Hello, PeerError, PeerHello, Welcome
+from engine.session.ledger import MAX_BLOCK_ROWS
 from engine.session.machine import State
 from engine.session.messages import (
     Answer,
@@ -16,12 +17,14 @@ from engine.session.messages import (
     Stopped,
     answer_digest,
     compare,
+    max_answers,
 )
 from engine.session.node import NodeEvent, NodeSession
 from engine.session.peer import PeerSession, session_of
 from engine.session.terms import Terms
 
 __all__ = [
+    "MAX_BLOCK_ROWS",
     "Answer",
     "Block",
     "Bye",
@@ -46,5 +49,6 @@ __all__ = [
     "Welcome",
     "answer_digest",
     "compare",
+    "max_answers",
     "session_of",
 ]

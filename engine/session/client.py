@@ -4,7 +4,7 @@ Rule 1. What the program around it does wrong is a ValueError, what the node doe
         ProtocolError. `Discarded` is neither: a rewind, a stop or the end was faster than the dealing
         thread.
 Rule 2. The book of rows is the node's own (ledger.py), so that nothing leaves that the node would
-        refuse: no row twice, no material beyond the queue's bound, no step past the context.
+        refuse: no row twice, no block beyond the queue's bound, no step past the context.
 Rule 3. The step's end is the node's to say: position and queue change when its ANSWER is heard.
 """
 
@@ -30,6 +30,7 @@ from engine.session.messages import (
     Rewind,
     Step,
     Stopped,
+    max_answers,
 )
 from engine.session.terms import Terms
 
@@ -76,13 +77,17 @@ class ClientSession(Machine[ClientEvent]):
 
     @property
     def queued_bytes(self) -> int:
-        """Material at the node, or on its way, that is not used up."""
+        """What the rows at the node, or on their way, take there once they are prepared, until they are used up."""
         return self._rows.queued_bytes
 
     @property
     def queue_bytes(self) -> int:
         """The bound of `queued_bytes`; the node's WELCOME may lower it."""
         return self._rows.queue_bytes
+
+    def has_room(self, count: int, position: int) -> bool:
+        """Whether the queue holds a block of `count` rows from `position` on beside what it has."""
+        return self._rows.queued_bytes + self._terms.made_bytes(count, position) <= self._rows.queue_bytes
 
     @property
     def queued_rows(self) -> int:
@@ -145,7 +150,7 @@ class ClientSession(Machine[ClientEvent]):
         """STEP: compute tokens on the next rows; `kappa2` is left out for the first evaluator."""
         with self._lock:
             self._place(FrameType.STEP)
-            if not 1 <= step.answers <= step.count:
+            if not 1 <= step.answers <= min(step.count, max_answers(self._terms.vocab)):
                 raise ValueError(f"{step.answers} answers for {step.count} rows")
             with _own_fault():
                 self._rows.begin(step.first_row, step.count, step.first_position)
@@ -229,6 +234,7 @@ class ClientSession(Machine[ClientEvent]):
             context=self._terms.context,
             sections=self._terms.sections,
             queue_bytes=queue_bytes,
+            made_bytes=self._terms.made_bytes,
         )
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import CODES, ProtocolError
 from engine.link.frames import Data
 
-PROTOCOL = 1
+PROTOCOL = 2
 ERROR_BYTES = 1 << 10
 
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -81,7 +81,7 @@ class Hello(_Greeting):
 
 
 class Welcome(_Greeting):
-    """WELCOME, node to client; `queue_bytes` is what the node agrees to, at most what was asked."""
+    """WELCOME, node to client; `queue_bytes` is what the node agrees to hold of prepared rows, at most what was asked."""
 
     program: Digest
     pack: Digest

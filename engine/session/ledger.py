@@ -10,19 +10,22 @@ Rule 5. A rewind and a stop discard every announced row that was not used. Nothi
         may come later: the link keeps order.
 Rule 6. A step is answered after all material of the blocks that it uses up has come: its last block
         needs every section, and the ones before came earlier. So none is still on its way then.
-Rule 7. Material counts against the queue's bound until the step that uses the last row of its block
-        has ended, or the block is discarded. The client learns the end later than the node, so it
-        never counts less.
+Rule 7. A block counts against the queue's bound with all the memory that it will take once it is prepared, from the moment
+        it is announced: a refused one has cost nothing yet. It counts until the step that uses its last row has ended, or
+        it is discarded. The client learns the end later than the node, so it never counts less.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.errors import ProtocolError
 
 MAX_ROW = (1 << 63) - 1
+MAX_BLOCK_ROWS = 64
+"""Of a block at most."""
 
 
 @dataclass(slots=True)
@@ -32,7 +35,7 @@ class _Block:
     used: int = 0
     sections: int = 0  # delivered whole
     begun: int = 0  # bytes of the next one
-    bytes: int = 0
+    bytes: int = 0  # that it takes once it is prepared
 
     @property
     def next(self) -> int:
@@ -42,10 +45,12 @@ class _Block:
 class RowLedger:
     """The rows of one session; every method raises ProtocolError and then has changed nothing.
 
-    `sections` is how many a block's material has.
+    `sections` is how many a block's material has, `made_bytes(count, position)` what a block takes once it is prepared.
     """
 
-    def __init__(self, *, prefix: int, context: int, sections: int, queue_bytes: int) -> None:
+    def __init__(
+        self, *, prefix: int, context: int, sections: int, queue_bytes: int, made_bytes: Callable[[int, int], int]
+    ) -> None:
         self.position = prefix  # length of the context in tokens
         self.dealt_position = prefix  # the next position to deal a row for
         self.last_announced = 0
@@ -54,6 +59,7 @@ class RowLedger:
         self.queue_bytes = queue_bytes
         self.step_first = self.step_count = 0  # the last step; a count of 0: it has ended
         self._prefix, self._context, self._sections = prefix, context, sections
+        self._made_bytes = made_bytes
         self._blocks: deque[_Block] = deque()
 
     @property
@@ -63,15 +69,19 @@ class RowLedger:
 
     def announce(self, first: int, count: int, position: int) -> None:
         """A block of rows is being dealt."""
-        if count < 1 or first + count - 1 > MAX_ROW:
-            raise ProtocolError("out-of-range", f"{count} rows from {first}")
+        if not 1 <= count <= MAX_BLOCK_ROWS or first + count - 1 > MAX_ROW:
+            raise ProtocolError("out-of-range", f"{count} rows from {first}; a block has 1 to {MAX_BLOCK_ROWS}")
         if first <= self.last_announced:
             raise ProtocolError("row-reused", f"row {first} was announced before")
         if position != self.dealt_position:
             raise ProtocolError("wrong-position", f"dealt for {position}, not {self.dealt_position}")
         if position + count > self._context:
             raise ProtocolError("too-long", f"{position + count} tokens, {self._context} fit")
-        self._blocks.append(_Block(first, count))
+        made = self._made_bytes(count, position)
+        if self.queued_bytes + made > self.queue_bytes:
+            raise ProtocolError("queue-full", f"{self.queued_bytes:,} bytes and {made:,} more, over {self.queue_bytes:,}")
+        self._blocks.append(_Block(first, count, bytes=made))
+        self.queued_bytes += made
         self.last_announced = first + count - 1
         self.dealt_position += count
 
@@ -93,13 +103,9 @@ class RowLedger:
         block = next(b for b in self._blocks if b.first == first)
         if block.begun + length > whole or (not length and whole):
             raise ProtocolError("wrong-length", f"section {section}: {length} bytes behind {block.begun} of {whole}")
-        if self.queued_bytes + whole - block.begun > self.queue_bytes:
-            raise ProtocolError("queue-full", f"over {self.queue_bytes} bytes")
         block.begun += length
         if block.begun == whole:
             block.sections, block.begun = block.sections + 1, 0
-        block.bytes += length
-        self.queued_bytes += length
 
     def begin(self, first: int, count: int, position: int) -> None:
         """A step uses the next `count` rows."""

@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ProtocolError
-from engine.link.frames import Data
+from engine.link.frames import BULK_LIMIT, Data
 
 LOGIT_BYTES = 3
 DIGEST_BYTES = 32
+MAX_ANSWERS = 17
+"""Of a step: one, and one more for each of 16 drafts."""
 
 Parts = tuple[Data, ...]
 """A payload in pieces, so that a big one is copied once, into the frame."""
@@ -86,7 +88,7 @@ class Material:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """STEP: compute tokens on the next rows; the trailing `answers` rows are answered.
+    """STEP: compute tokens on the next rows; the trailing `answers` rows, `max_answers` at most, are answered.
 
     `deltas`, uint32 [count], are index differences below the vocabulary's size; `kappa2`, int64
     [count, d_model] for the second evaluator and [count, 0] for the first, is the embedding's last word.
@@ -110,8 +112,9 @@ class Step:
         (first_row, count, position, answers), rest = _split(cls.layout, payload, "STEP")
         if not 1 <= count <= context:
             raise ProtocolError("out-of-range", f"STEP with {count} rows, 1 to {context} are allowed")
-        if not 1 <= answers <= count:
-            raise ProtocolError("out-of-range", f"STEP with {answers} answers for {count} rows")
+        most = max_answers(vocab)
+        if not 1 <= answers <= min(count, most):
+            raise ProtocolError("out-of-range", f"STEP with {answers} answers for {count} rows, {most} at most")
         _exact(rest, count * (4 + 8 * width), "STEP")
         deltas = np.frombuffer(rest[: 4 * count], "<u4").astype(np.uint32)
         if int(deltas.max()) >= vocab:
@@ -176,6 +179,11 @@ class Answer:
         """The payload."""
         head = (self.first_row, self.count, self.rounds, self.peer_bytes, self.alarm)
         return self.layout.pack(*head), self.data
+
+
+def max_answers(vocab: int) -> int:
+    """How many answers a step may ask for: so many that ANSWER fits a frame, and `MAX_ANSWERS` at most."""
+    return min(MAX_ANSWERS, (BULK_LIMIT - Answer.layout.size) // (vocab * LOGIT_BYTES))
 
 
 def answer_digest(alarm: int, logits: Data) -> bytes:

@@ -60,7 +60,7 @@ class NodeSession(Machine[NodeEvent]):
 
     @property
     def queued_bytes(self) -> int:
-        """Material that was received and not used up."""
+        """Memory of the announced rows, once they are prepared, until they are used up."""
         return self._rows.queued_bytes
 
     @property
@@ -209,4 +209,10 @@ class NodeSession(Machine[NodeEvent]):
         return stop
 
     def _ledger(self, prefix: int, context: int, queue_bytes: int) -> RowLedger:
-        return RowLedger(prefix=prefix, context=context, sections=self._terms.sections, queue_bytes=queue_bytes)
+        return RowLedger(
+            prefix=prefix,
+            context=context,
+            sections=self._terms.sections,
+            queue_bytes=queue_bytes,
+            made_bytes=self._terms.made_bytes,
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -10,7 +11,8 @@ class Terms:
     """One link's terms; digests and fingerprints in lower-case hex.
 
     `context` is the number of tokens a node bears at most or a client asks for, `queue_bytes` likewise
-    for dealt material; a client may ask for less queue than the node has, and gets what both have.
+    for the memory of prepared rows; a client may ask for less queue than the node has, and gets what both have.
+    `made_bytes(count, position)` is that memory at this link's node, for a block of `count` rows from `position` on.
     """
 
     program: str
@@ -22,5 +24,6 @@ class Terms:
     prefix: int  # length of the whole public prefix
     context: int
     queue_bytes: int
+    made_bytes: Callable[[int, int], int] = field(repr=False)
     start_id: str  # 16 bytes, drawn when this process started
     peer_fingerprint: str  # of the certificate of the other node

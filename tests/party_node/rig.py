@@ -8,15 +8,19 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Self
 
 from app.local_party import Conversation, Endpoint, Endpoints
+from engine.gates.plan import Plan, made_bytes
 from engine.link import Connection, Frame, FrameType, Identity, client_tls, connect, decode, encode, make_identity, server_tls
+from engine.models.planning import plans
 from engine.provision.pack import load_node_pack
 from engine.session import ClientSession, PeerError, Ready, Terms, Welcome
 from engine.session.keys import fresh
+from engine.wire import Rows
 from party_node.limits import Limits
 from party_node.log import make_log
 from party_node.node import Node, Peer
@@ -142,10 +146,15 @@ def terms(small: SharedSmall, who: Identities, role: int, **changes: Any) -> Ter
         "prefix": len(spec.prefix),
         "context": spec.context,
         "queue_bytes": 1 << 30,
+        "made_bytes": partial(_made_bytes, plans(spec), role),
         "start_id": "5" * 32,
         "peer_fingerprint": who.nodes[2 - role].fingerprint,
     }
     return Terms(**(honest | changes))
+
+
+def _made_bytes(program: list[Plan], role: int, count: int, position: int) -> int:
+    return made_bytes(program, Rows(0, position, count), role)
 
 
 class RawClient:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from engine.errors import LinkError
 from engine.link import Frame, FrameType, encode
+from engine.session import ClientSession
 from engine.session.hello import Hello
 from engine.session.messages import Block, Material, Rewind, Step
 from tests.models.shared_small import PREFIX, greedy
@@ -17,6 +19,16 @@ from tests.party_node.rig import SOON, Pair, RawClient, error_code, terms
 Bytes = Callable[[RawClient], bytes]
 F = FrameType
 START = len(PREFIX)
+
+
+def beyond_the_context(client: RawClient) -> bytes:
+    """The last of blocks that are one row too many together."""
+    row, position = 1, START
+    while position + 64 <= 256:
+        client.say(1, partial(ClientSession.send_block, first_row=row, count=64, first_position=position))
+        row, position = row + 64, position + 64
+    return client.frame(F.BLOCK, b"".join(Block(row, 257 - position, position).parts()), sequence=1 + row // 64)
+
 
 IN_A_SESSION: dict[str, tuple[str, Bytes]] = {
     "a header cut off": ("truncated", lambda c: c.frame(F.STOP)[:20]),
@@ -39,7 +51,11 @@ IN_A_SESSION: dict[str, tuple[str, Bytes]] = {
         lambda c: c.frame(F.MATERIAL, b"".join(Material(1, 0, b"").parts())),
     ),
     "rows for another position": ("wrong-position", lambda c: c.frame(F.BLOCK, b"".join(Block(1, 4, START + 1).parts()))),
-    "rows beyond the context": ("too-long", lambda c: c.frame(F.BLOCK, b"".join(Block(1, 255, START).parts()))),
+    "rows beyond the context": ("too-long", beyond_the_context),
+    "a block of more rows than a node takes": (
+        "out-of-range",
+        lambda c: c.frame(F.BLOCK, b"".join(Block(1, 65, START).parts())),
+    ),
     "a rewind forward": ("wrong-position", lambda c: c.frame(F.REWIND, b"".join(Rewind(START + 1).parts()))),
     "a step on rows that were not dealt": (
         "not-dealt",
@@ -73,6 +89,22 @@ def test_rows_that_were_used_or_discarded_are_refused(pair: Pair, raw: Callable[
     client.say(1, lambda session: session.send_rewind(START))
     client.links[0].send(client.frame(F.STEP, Step.layout.pack(1, 1, START, 1) + bytes(4), sequence=3))
     assert client.code(1) == "row-reused"
+    serves(pair)
+
+
+@pytest.mark.parametrize("role", [1, 2])
+def test_a_block_of_more_memory_than_was_agreed_on_is_refused(pair: Pair, role: int) -> None:
+    """At the first evaluator too, which is dealt next to nothing of what it makes."""
+    honest = terms(pair.small, pair.who, role)
+    client = RawClient(pair, queue_bytes=honest.made_bytes(4, START))
+    try:
+        client.greet()
+        assert client.sessions[role - 1].queue_bytes == honest.made_bytes(4, START)
+        client.say(role, lambda session: session.send_block(1, 3, START))
+        client.links[role - 1].send(client.frame(F.BLOCK, b"".join(Block(4, 2, START + 3).parts()), sequence=2))
+        assert client.code(role) == "queue-full"
+    finally:
+        client.abort()
     serves(pair)
 
 
@@ -112,7 +144,7 @@ AT_THE_DOOR: dict[str, tuple[str, Callable[[Pair], bytes]]] = {
     ),
     "no JSON": ("malformed", lambda pair: framed(b"\xff{")),
     "an unknown field": ("malformed", lambda pair: framed(hello(pair)[:-1] + b',"more":1}')),
-    "another protocol": ("wrong-protocol", lambda pair: framed(hello(pair).replace(b'"protocol":1', b'"protocol":2'))),
+    "another protocol": ("wrong-protocol", lambda pair: framed(hello(pair).replace(b'"protocol":2', b'"protocol":1'))),
     "another program": ("wrong-program", lambda pair: framed(hello(pair, program="8" * 64))),
     "another pack": ("wrong-pack", lambda pair: framed(hello(pair, pack="8" * 64))),
     "the other role": ("wrong-role", lambda pair: framed(hello(pair, role=2))),

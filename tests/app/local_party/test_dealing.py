@@ -44,7 +44,9 @@ class Link:
     """A node that takes whatever it is told."""
 
     role = 2
-    session = SimpleNamespace(queue_bytes=1, queued_bytes=0, send_block=lambda *words: None, send_material=lambda *words: None)
+    session = SimpleNamespace(
+        queued_bytes=0, has_room=lambda *words: True, send_block=lambda *words: None, send_material=lambda *words: None
+    )
 
     def say(self, send: Callable[[], None], *, ahead: bool = False) -> None:
         del ahead

@@ -9,9 +9,10 @@ import pytest
 
 from engine.errors import InputError
 from engine.gates.plan import Kind
-from engine.gates.sides import Dealing
+from engine.gates.sides import Dealing, Material
 from engine.parties.dealer import Abandoned, StepRequest
 from engine.prf import Stream
+from engine.ring.fixed import Ring
 from engine.wire import Rows
 from tests.engine.trio import Trio, prompt, small_model
 
@@ -72,6 +73,30 @@ def test_the_material_has_its_planned_length() -> None:
                 assert exact == trio.dealer.plans[section].dealt_bytes(Rows(first, position, count), role)
             total = sum(len(trio.material[first, s][role - 1]) for s in range(trio.dealer.sections))
             assert total == sum(trio.dealer.row_bytes(position + r, role) for r in range(count))
+
+
+def test_prepared_rows_take_the_memory_that_their_block_is_booked_with() -> None:
+    """At both nodes, to the byte: what they hold follows from the plan and the rows, before any of it is there."""
+    trio = Trio(small_model())
+    for count in (1, 3, 64):
+        position = trio.dealer.dealt_position
+        first = trio.deal(count)
+        for role, evaluator in enumerate(trio.evaluators, 1):
+            found = next(block for block in evaluator._blocks if block.rows.first == first)
+            roots = {id(root): root.nbytes for material in found.sections if material for root in map(_root, _memory(material))}
+            assert sum(roots.values()) == trio.dealer.made_bytes(count, position, role)
+            assert sum(m.nbytes for m in found.sections if m) <= trio.dealer.made_bytes(count, position, role)
+
+
+def _memory(material: Material) -> list[Ring]:
+    return [*material.held, *material.arrays.values()]
+
+
+def _root(array: Ring) -> Ring:
+    """The array whose memory this one is a view of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 @pytest.mark.parametrize("change", [-8, -1, 1, 8])

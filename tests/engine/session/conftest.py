@@ -11,11 +11,16 @@ import pytest
 from engine.session import ClientSession, NodeSession, State, Step, Terms
 
 SESSION = bytes(range(16))
+ROW_BYTES = 6
 VOCAB, D_MODEL, SECTIONS, PREFIX, CONTEXT = 11, 3, 2, 4, 20
 
 
 def section_bytes(first_row: int, section: int) -> int:
     return 10 + section
+
+
+def made_bytes(count: int, position: int) -> int:
+    return ROW_BYTES * count
 
 
 def make_terms(role: int) -> Terms:
@@ -29,6 +34,7 @@ def make_terms(role: int) -> Terms:
         prefix=PREFIX,
         context=CONTEXT,
         queue_bytes=100,
+        made_bytes=made_bytes,
         start_id="0d" * 16,
         peer_fingerprint="e" * 64,
     )

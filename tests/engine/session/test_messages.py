@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import CODES, ProtocolError
-from engine.session import Answer, PeerError, Step, answer_digest, compare
-from engine.session.hello import ERROR_BYTES, Hello, PeerHello, Welcome
-from engine.session.messages import Block, Bye, Material, Progress, Ready, Rewind, Stop, Stopped
+from engine.link.frames import BULK_LIMIT
+from engine.session import Answer, PeerError, Step, answer_digest, compare, max_answers
+from engine.session.hello import ERROR_BYTES, PROTOCOL, Hello, PeerHello, Welcome
+from engine.session.messages import MAX_ANSWERS, Block, Bye, Material, Progress, Ready, Rewind, Stop, Stopped
 
 HELLO = {
-    "protocol": 1,
+    "protocol": PROTOCOL,
     "program": "ab" * 32,
     "pack": "cd" * 32,
     "role": 2,
@@ -133,7 +134,7 @@ def test_an_answer_has_the_expected_length() -> None:
 )
 def test_a_step_is_read_as_it_was_written(count: int, answers: int, width: int, numbers: int) -> None:
     deltas = np.arange(count, dtype=np.uint32) % 11
-    step = Step(5, 6, min(answers, count), deltas, np.full((count, width), numbers, np.int64))
+    step = Step(5, 6, min(answers, count, MAX_ANSWERS), deltas, np.full((count, width), numbers, np.int64))
     read = Step.parse(b"".join(step.parts()), context=20, vocab=11, width=width)
     assert (read.first_row, read.first_position, read.answers, read.count) == (5, 6, step.answers, count)
     assert (read.deltas == deltas).all()
@@ -143,6 +144,21 @@ def test_a_step_is_read_as_it_was_written(count: int, answers: int, width: int, 
     assert read.kappa2.flags.aligned
 
 
+@pytest.mark.parametrize("vocab", [11, 49152, 1 << 20, 2 << 20, 20 << 20])
+def test_no_step_asks_for_more_than_its_answer_has_room_for(vocab: int) -> None:
+    """The last that is taken fits a frame, whatever the vocabulary; one more is refused before anything is computed."""
+    most = max_answers(vocab)
+    assert 1 <= most <= MAX_ANSWERS
+    assert Answer.layout.size + most * vocab * 3 <= BULK_LIMIT
+    assert most == MAX_ANSWERS or Answer.layout.size + (most + 1) * vocab * 3 > BULK_LIMIT
+    for answers in (most, most + 1):
+        data = b"".join(Step(1, 4, answers, np.zeros(20, np.uint32), np.zeros((20, 0), np.int64)).parts())
+        if answers <= most:
+            assert Step.parse(data, context=20, vocab=vocab, width=0).answers == most
+        else:
+            assert code(lambda d: Step.parse(d, context=20, vocab=vocab, width=0), data) == "out-of-range"
+
+
 @pytest.mark.parametrize(
     ("count", "answers", "delta", "extra", "expected"),
     [
@@ -150,6 +166,7 @@ def test_a_step_is_read_as_it_was_written(count: int, answers: int, width: int, 
         (21, 1, 0, b"", "out-of-range"),
         (2, 0, 0, b"", "out-of-range"),
         (2, 3, 0, b"", "out-of-range"),
+        (20, 18, 0, b"", "out-of-range"),
         (2, 1, 11, b"", "out-of-range"),
         (2, 1, 0, b"\0", "wrong-length"),
     ],
@@ -196,8 +213,8 @@ def test_hello_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"protocol": 2}, "wrong-protocol"),
-        ({"protocol": 2, "program": None, "new": 1}, "wrong-protocol"),
+        ({"protocol": PROTOCOL + 1}, "wrong-protocol"),
+        ({"protocol": PROTOCOL + 1, "program": None, "new": 1}, "wrong-protocol"),
         ({"protocol": "1"}, "malformed"),
         ({"role": 3}, "malformed"),
         ({"role": "1"}, "malformed"),
@@ -217,7 +234,7 @@ def test_a_hello_with_a_wrong_field_is_refused(changes: dict[str, object], expec
     assert code(Hello.parse, json.dumps(HELLO | changes).encode()) == expected
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b"[" * 5000, b'{"protocol": 1}', b"null"])
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b"[" * 5000, b'{"protocol": 2}', b"null"])
 def test_text_that_is_no_hello_is_refused(data: bytes) -> None:
     assert code(Hello.parse, data) == "malformed"
 

@@ -17,8 +17,10 @@ from engine.session.messages import Answer, Block, Parts, Progress, Rewind, Stop
 MakeStep = Callable[..., Step]
 
 
-def ledger(**changes: int) -> RowLedger:
-    return RowLedger(**({"prefix": 4, "context": 20, "sections": 2, "queue_bytes": 100} | changes))
+def ledger(**changes: Any) -> RowLedger:
+    """One whose rows take 6 bytes each."""
+    honest = {"prefix": 4, "context": 20, "sections": 2, "queue_bytes": 100, "made_bytes": lambda count, position: 6 * count}
+    return RowLedger(**(honest | changes))
 
 
 def code(act: Callable[..., object], *arguments: object) -> str:
@@ -94,9 +96,8 @@ def test_wrong_material_is_refused(second: Any, material: Material, expected: st
 def test_a_section_comes_in_pieces(second: Any) -> None:
     """In order, none too long, and no other section before the last one."""
     client, node = second.at(State.IDLE).client, second.node
-    for size, queued in ((4, 14), (6, 20)):
+    for size in (4, 6):
         node.receive(client.send_material(1, 1, bytes(size), 11))
-        assert node.queued_bytes == client.queued_bytes == queued
     with pytest.raises(ValueError, match="out-of-range"):
         client.send_material(1, 0, bytes(10), 10)
     with pytest.raises(ValueError, match="wrong-length"):
@@ -104,14 +105,14 @@ def test_a_section_comes_in_pieces(second: Any) -> None:
     node.receive(client.send_block(4, 1, 7))
     node.receive(client.send_material(1, 1, bytes(1), 11))
     node.receive(client.send_material(4, 0, bytes(10), 10))
-    assert node.queued_bytes == client.queued_bytes == 31
+    assert node.queued_bytes == client.queued_bytes == 4 * 6
 
 
 def test_a_piece_beyond_its_sections_end_is_refused(second: Any) -> None:
     client, node = second.at(State.IDLE).client, second.node
     node.receive(client.send_material(1, 1, bytes(10), 11))
     assert code(tell, second, FrameType.MATERIAL, Material(1, 1, bytes(2)).parts()) == "wrong-length"
-    assert node.queued_bytes == 20
+    assert node.queued_bytes == 3 * 6
 
 
 def test_the_pieces_of_a_discarded_section_are_forgotten(second: Any) -> None:
@@ -120,7 +121,7 @@ def test_the_pieces_of_a_discarded_section_are_forgotten(second: Any) -> None:
     node.receive(client.send_rewind(4))
     node.receive(client.send_block(4, 1, 4))
     node.receive(client.send_material(4, 0, bytes(10), 10))
-    assert node.queued_bytes == client.queued_bytes == 10
+    assert node.queued_bytes == client.queued_bytes == 6
 
 
 def test_material_comes_block_by_block(second: Any) -> None:
@@ -135,21 +136,32 @@ def test_material_comes_block_by_block(second: Any) -> None:
         second.client.send_material(99, 0, bytes(10), 10)
 
 
-def test_material_beyond_the_bound_is_refused(second: Any) -> None:
+def test_a_block_that_would_take_more_than_the_bound_is_refused_before_anything_of_it_comes(second: Any) -> None:
+    """What it takes once it is prepared counts, not what is dealt."""
     second.at(State.IDLE)
-    second.node._rows.queue_bytes = second.client._rows.queue_bytes = 20
+    second.node._rows.queue_bytes = second.client._rows.queue_bytes = 4 * 6
+    assert second.client.has_room(1, 7)
+    assert not second.client.has_room(2, 7)
     with pytest.raises(ValueError, match="queue-full"):
-        second.client.send_material(1, 1, bytes(11), 11)
-    assert code(tell, second, FrameType.MATERIAL, Material(1, 1, bytes(11)).parts()) == "queue-full"
-    assert second.node.queued_bytes == second.client.queued_bytes == 10
+        second.client.send_block(4, 2, 7)
+    assert code(tell, second, FrameType.BLOCK, Block(4, 2, 7).parts()) == "queue-full"
+    assert second.node.queued_bytes == second.client.queued_bytes == 3 * 6
 
 
-def test_material_counts_until_the_step_of_its_last_row_has_ended(second: Any, step: MakeStep) -> None:
+def test_a_block_has_64_rows_at_most() -> None:
+    rows = ledger(context=200, queue_bytes=1 << 20)
+    rows.announce(1, 64, 4)
+    assert code(rows.announce, 65, 65, 68) == "out-of-range"
+    rows.announce(65, 64, 68)
+    assert rows.queued_bytes == 128 * 6
+
+
+def test_a_block_counts_until_the_step_of_its_last_row_has_ended(second: Any, step: MakeStep) -> None:
     client, node = second.at(State.IDLE).client, second.node
     node.receive(client.send_material(1, 1, bytes(11), 11))
     for first_row, count in ((1, 2), (3, 1)):
         node.receive(client.send_step(step(first_row, 3 + first_row, count)))
-        assert node.queued_bytes == client.queued_bytes == 21
+        assert node.queued_bytes == client.queued_bytes == 3 * 6
         client.receive(node.send_answer(7, second.logits, 9, 1000))
     assert node.queued_bytes == client.queued_bytes == 0
     assert node.position == client.position == 7
@@ -160,7 +172,7 @@ def test_material_may_come_while_its_step_runs(second: Any) -> None:
     second.node.receive(second.client.send_material(1, 1, bytes(11), 11))
     second.node.receive(second.client.send_block(4, 1, 7))
     second.node.receive(second.client.send_material(4, 0, bytes(10), 10))
-    assert second.node.queued_bytes == second.client.queued_bytes == 31
+    assert second.node.queued_bytes == second.client.queued_bytes == 4 * 6
 
 
 # Steps
