@@ -11,7 +11,9 @@ def main() -> None:
     _open_standard_files()
     try:
         from app.commands import app
+        from app.visible import forgive_letters
 
+        forgive_letters()
         app()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

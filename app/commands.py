@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -24,6 +23,7 @@ import typer
 from app.chat import Chat, Done, Event, Failed, Settings
 from app.display import why_no_window
 from app.signals import unwinding
+from app.visible import as_text, forgive_letters, read_question, shown, writes
 from engine.errors import InputError, TrineError
 from engine.ring.process import DESKTOP_BYTES, tune_process
 
@@ -82,7 +82,7 @@ def demo(
     drafts: Drafts = 0,
 ) -> None:
     """Start two nodes on this machine and chat with them."""
-    settings = Settings(max_tokens, temperature, top_k, top_p, repetition_penalty, seed, system, drafts=drafts)
+    settings = Settings(max_tokens, temperature, top_k, top_p, repetition_penalty, seed, _system(system), drafts=drafts)
     with _errors():
         settings.chooser()
         from app.start import start_demo
@@ -116,11 +116,11 @@ def ask(
     drafts: Drafts = 0,
 ) -> None:
     """Ask one question of two nodes on this machine; the answer comes as it is computed."""
-    settings = Settings(max_tokens, temperature, top_k, top_p, repetition_penalty, seed, system, drafts=drafts)
+    settings = Settings(max_tokens, temperature, top_k, top_p, repetition_penalty, seed, _system(system), drafts=drafts)
     began = time.monotonic()
     with _errors():
         settings.chooser()
-        text = sys.stdin.read() if prompt == "-" else prompt
+        text = read_question(sys.stdin, line=False) if prompt == "-" else as_text(prompt)
         if not text.strip():
             raise InputError("there is nothing to answer: the question is empty")
         from app.start import start_demo
@@ -147,11 +147,18 @@ def ask(
                 raise last.error
 
 
+def _system(prompt: str | None) -> str | None:
+    return None if prompt is None else as_text(prompt)
+
+
 def _print_figures(chat: Chat, last: Done, cold: float, *, stats: bool, as_json: bool) -> None:
     from app.figures import as_lines, as_object
 
     if as_json:
-        sys.stdout.write(json.dumps(as_object(chat, last, cold), ensure_ascii=False) + "\n")
+        found = json.dumps(as_object(chat, last, cold), ensure_ascii=False)
+        if not writes(found, sys.stdout):
+            found = json.dumps(as_object(chat, last, cold))
+        sys.stdout.write(found + "\n")
     elif stats:
         sys.stdout.write("\n" + "\n".join(as_lines(chat, last, cold)) + "\n")
 
@@ -163,8 +170,7 @@ def _ignore(_: Event) -> None:
 @contextmanager
 def _errors() -> Iterator[None]:
     """One clear sentence on stderr and the exit code; signals that end a program unwind it first."""
-    if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # what is no text is refused with a sentence, like such arguments
+    forgive_letters()
     try:
         with unwinding():
             yield
@@ -183,7 +189,7 @@ def _errors() -> Iterator[None]:
 
 def _complain(text: str, exit_code: int) -> NoReturn:
     with suppress(OSError):
-        sys.stderr.write(text)
+        sys.stderr.write(shown(text, sys.stderr))
     try:
         sys.stdout.flush()
     except OSError:  # nor will it go at the very end, where Python would complain

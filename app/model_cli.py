@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from app.signals import unwinding
+from app.visible import forgive_letters, shown, visible
 from engine.errors import InputError, TrineError
 
 if TYPE_CHECKING:
@@ -79,12 +80,12 @@ def share(
     """Write a pack for each node and the clients' file. Give each to its party only: two of the three are the model."""
     with _errors(), _progress() as report:
         spec = share_model(model, out, name or model.resolve().stem, context, report)
-    Console().print(
+    console = Console(markup=False)
+    text = (
         f"Shared {spec.name}: {out}/node1, {out}/node2 and {out}/client. "
-        f"A token is garbled (and redone) with probability 2^{math.log2(spec.wrap_budget):.1f}.",
-        highlight=False,
-        soft_wrap=True,
+        f"A token is garbled (and redone) with probability 2^{math.log2(spec.wrap_budget):.1f}."
     )
+    console.print(shown(text, sys.stdout), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -181,7 +182,7 @@ def _errors() -> Iterator[None]:
         with unwinding():
             yield
     except TrineError as error:
-        sys.stderr.write(f"trine-model: {error}\n")
+        sys.stderr.write(shown(f"trine-model: {error}\n", sys.stderr))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         sys.stderr.write("\n")
@@ -191,14 +192,14 @@ def _errors() -> Iterator[None]:
 @contextmanager
 def _progress() -> "Iterator[Report]":
     """A bar for each kind of work, on stderr if that is a terminal; nothing before the first work."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     progress = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
     tasks: dict[str, TaskID] = {}
 
     def report(what: str, done: int, of: int) -> None:
         if what not in tasks:
             progress.start()
-            tasks[what] = progress.add_task(what, total=of)
+            tasks[what] = progress.add_task(visible(what), total=of)
         progress.update(tasks[what], completed=done)
 
     try:
@@ -210,6 +211,7 @@ def _progress() -> "Iterator[Report]":
 
 def main() -> None:
     """Entry point."""
+    forgive_letters()
     app()
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from io import TextIOWrapper
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
 from app.chat import Chat, Done, Emit, Event, Failed, Progress, Reason, Stands, Text, Waiting
 from app.start import Report, Running, Start
+from app.visible import read_question, shown, visible
 from engine.errors import InputError
 
 __all__ = ["answer", "chat_in_terminal", "cut_note", "showing_progress", "writing"]
@@ -24,7 +27,8 @@ _ONE_MACHINE = (
 _STOPPING_SECONDS = 10
 _HELP = (
     "Ctrl-C stops an answer, twice at the prompt ends the chat, as /quit and Ctrl-D do;\n"
-    "/again answers anew, /new forgets the chat.\n"
+    "/again answers anew, /new forgets the chat, /help says this. Alone on a line they are commands,\n"
+    "everything else is a question; //quit asks what /quit would do.\n"
 )
 
 
@@ -98,17 +102,22 @@ def chat_in_terminal(start: Start) -> int:
 
 
 def _command(running: Running, text: str) -> Callable[[Chat, Emit], None] | None:
-    """What a line asks for; None if nothing is to be answered."""
+    """What a line asks for; None if nothing is to be answered. A command is a line of its own, spelled as in `_HELP`."""
     if text == "/new":
         running.chat.new()
         _say("A new chat.\n")
     elif text == "/again":
         return lambda chat, emit: chat.regenerate(emit)
-    elif text.startswith("/"):
+    elif text == "/help":
         _say(_HELP)
     elif text:
-        return lambda chat, emit: chat.send(text, emit)
+        return lambda chat, emit: chat.send(_unescaped(text), emit)
     return None
+
+
+def _unescaped(text: str) -> str:
+    """Without its first slash, a question of one line that begins with two and no space: it said that this is no command."""
+    return text[1:] if re.match(r"//\S.*\Z", text) else text
 
 
 def _one_answer(chat: Chat, job: Callable[[Chat, Emit], None]) -> None:
@@ -169,7 +178,7 @@ def writing(report: Report) -> Callable[[Event], None]:
     def show(event: Event) -> None:
         if isinstance(event, Text):
             report("", 0, 0)  # clears the bar before the first word
-            sys.stdout.write(event.text)
+            sys.stdout.write(shown(event.text, sys.stdout))
             sys.stdout.flush()
         elif isinstance(event, Waiting):
             report(event.what, 0, 0)
@@ -190,13 +199,13 @@ def showing_progress() -> Iterator[Report]:
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bars:
         task = bars.add_task("", total=None)
 
         def report(what: str, done: int, of: int) -> None:
             if what:
-                bars.update(task, description=what, completed=done, total=of or None)
+                bars.update(task, description=visible(what), completed=done, total=of or None)
             elif bars.live.is_started:
                 bars.stop()
 
@@ -207,7 +216,8 @@ def _read() -> str | None:
     """The next question; None at the end of the input or at a second Ctrl-C: the first may have been meant for the answer."""
     for warning in ("\nCtrl-C again or /quit ends the chat.\n", "\n"):
         try:
-            return input("> " if sys.stdin.isatty() else "").strip()
+            text = _line()
+            return text.rstrip() if "\n" in text.strip() else text.strip()  # the first line of code may be indented, too
         except EOFError:
             _say("\n")
             return None
@@ -216,6 +226,15 @@ def _read() -> str | None:
     return None
 
 
+def _line() -> str:
+    """A line, or a paste of several; EOFError at the end of the input."""
+    if sys.stdin.isatty() or not isinstance(sys.stdin, TextIOWrapper):
+        return input("> " if sys.stdin.isatty() else "")
+    if not (text := read_question(sys.stdin, line=True)):
+        raise EOFError
+    return text
+
+
 def _say(text: str) -> None:
-    sys.stderr.write(text)
+    sys.stderr.write(shown(text, sys.stderr))
     sys.stderr.flush()

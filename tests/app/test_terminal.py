@@ -17,6 +17,7 @@ import pytest
 
 from app import terminal
 from app.chat import Chat, Done, Emit, Reason, Speed, Text
+from app.start import Running
 
 
 @pytest.fixture
@@ -122,3 +123,51 @@ def test_ctrl_c_before_the_answer_listens_still_stops_it() -> None:
 
     assert terminal.answer(chat, job, show) == (Done(Reason.STOPPED, speed), True)
     assert shown == [step, step, Done(Reason.STOPPED, speed)]
+
+
+def asked(text: str, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """What the chat is asked when this is typed; None if it is a command."""
+    monkeypatch.setattr(terminal, "_say", lambda text: None)
+    questions: list[str] = []
+    chat = SimpleNamespace(new=lambda: None, send=lambda text, emit: questions.append(text), regenerate=lambda emit: None)
+    monkeypatch.setattr("builtins.input", lambda prompt: text)
+    read = terminal._read()
+    assert read is not None
+    if read == "/quit":
+        return None
+    job = terminal._command(cast(Running, SimpleNamespace(chat=chat)), read)
+    if job is not None:
+        job(cast(Chat, chat), lambda event: None)
+    return questions[0] if questions else None
+
+
+@pytest.mark.parametrize("command", ["/quit", "/new", "/again", "/help", " /new\t"])
+def test_known_commands_alone_on_a_line_are_commands(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked(command, monkeypatch) is None
+
+
+QUESTIONS = [
+    "/etc/fstab: what does noatime mean here?",
+    "/* why does this not compile? */\nint main() {}",
+    "// a comment, explain it",
+    "/s in a regular expression means what?",
+    "/QUIT",
+    "/new chat ideas for dinner?",
+    "/quit\nis what I typed",
+    "what does\n/new\ndo?",
+    "//usr/bin is the same as\n/usr/bin?",
+    "/",
+    "//",
+    "/unknown",
+    "    indented = code\n    why = this",
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_all_else_is_a_question(question: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked(question, monkeypatch) == question
+
+
+@pytest.mark.parametrize("text", ["//quit", "//new", "//x", "//etc/fstab?", "///", "  //help me "])
+def test_two_slashes_ask_what_one_would_have_done(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked(text, monkeypatch) == text.strip()[1:]
