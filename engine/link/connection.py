@@ -13,6 +13,8 @@ Rule 4. A connection that failed once stays failed, with the same error, timeout
 Rule 5. Silence is measured only while a thread is in `receive`, which also answers the peer's pings:
         whoever wants its link watched keeps a reader there.
 Rule 6. A message is one binary frame. Text and fragments have no place here.
+Rule 7. Nothing that comes but a whole message postpones a caller's deadline, and what is done for a peer in one
+        go is bounded: the lock is free again within milliseconds.
 """
 
 from __future__ import annotations
@@ -36,20 +38,18 @@ from websockets.server import ServerProtocol
 
 from engine.errors import LinkError, ProtocolError, TrineError
 from engine.link.frames import Data
+from engine.link.keepalive import FLOOR_BYTES, PATIENCE_SECONDS, PING_SECONDS, Keepalive
 from engine.link.whole import FrameSplitter, binary_frame
 
 SILENT = logging.Logger("engine.link", logging.CRITICAL + 1)
 """For `websockets`, whose debug log shows what frames hold."""
 
-PING_SECONDS = 1.0
-"""Of silence, before the other side is asked whether it lives."""
-PATIENCE_SECONDS = 3.0
-"""More of silence, before it is given up: a frozen party is noticed within 5 s, those that then have to be told included."""
-
-_LATE_SECONDS = 0.25  # a machine that lets us wait so long may not have let the peer answer: it gets its time again
 _READ_BYTES = 64 << 10  # more than a TLS record, so that none stays behind unread in OpenSSL
 _WRITE_BYTES = 64 << 10  # what one call encrypts while it holds the lock
 _UNSENT_BYTES = 256 << 10  # what the kernel may hold back, so that a ping is not stuck behind it
+_READS_AT_ONCE = 64  # of a TLS record (16 kB) at most each
+_LAST_READS = 8 * _READS_AT_ONCE  # what a kernel may still hold of a peer that has left
+_EMPTY_RECORDS = 1000  # in a row: one record comes in fewer packets, and nobody needs as many without data
 _MAX_QUEUED = 64  # messages and pongs: a peer that pings and never reads is let go
 
 
@@ -71,6 +71,7 @@ class Connection:
         *,
         clean: bool,
         max_size: int,
+        first_size: int | None = None,
         path: str,
         peer_fingerprint: str,
         party: str,
@@ -82,10 +83,9 @@ class Connection:
         self.party = party
         self.bytes_sent = self.bytes_received = 0
         self.messages_sent = self.messages_received = 0
-        self._ping_interval, self._ping_timeout = ping_interval, ping_timeout
         self._sock, self._protocol = sock, protocol
         self._masks = protocol.side is Side.CLIENT
-        self._splitter = FrameSplitter(protocol, max_size, clean=clean)
+        self._splitter = FrameSplitter(protocol, max_size, clean=clean, first_size=first_size)
         self._view = memoryview(bytearray(_READ_BYTES))
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
@@ -94,15 +94,15 @@ class Connection:
         self._inbox: deque[bytes | bytearray] = deque()
         self._outbox: deque[memoryview] = deque()
         self._queued = self._flushed = 0  # bytes since the beginning
-        self._alive = time.monotonic()  # when the peer last took or gave a byte
-        self._pinged: float | None = None  # when it was pinged since
+        self._keepalive = Keepalive(ping_interval, ping_timeout)
         self._error: TrineError | None = None
         self._blocked = False  # the kernel took no more the last time
+        self._empty = 0  # records without data, or parts of one, in a row
         self._users, self._over = 0, False
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        self._take([*early])  # what came together with the end of the handshake
+        self._take([*early], 0)  # what came together with the end of the handshake
 
     # What callers do
 
@@ -221,13 +221,16 @@ class Connection:
                         poll.modify(self._sock, select.POLLIN)
                         # The end of this side: a peer that is closing, too, need not wait for more.
                         socket.socket.shutdown(self._sock, socket.SHUT_WR)
-                    while self._sock.recv_into(self._view):
-                        pass
-                    return
+                    if self._thrown_away():
+                        return
                 except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                     continue
                 except OSError:
                     return
+
+    def _thrown_away(self) -> bool:
+        """Read what came and forget it; whether it was the last."""
+        return any(not self._sock.recv_into(self._view) for _ in range(_READS_AT_ONCE))
 
     # The wait
 
@@ -243,12 +246,12 @@ class Connection:
             patience = self._patience(deadline, began)
             happened = self._poll.poll(patience)
             with self._lock:
-                if not happened:
-                    self._mind(deadline, timeout, late=time.monotonic() - began - (patience or 0) / 1000)
-                elif self._error is None:
+                if self._error is None and any(event & ~select.POLLOUT for _, event in happened):
                     self._read()
                 if self._outbox and self._error is None:
                     self._flush()
+                if self._error is None and not (self._inbox and self._flushed >= ticket):
+                    self._mind(deadline, timeout, late=time.monotonic() - began - (patience or 0) / 1000)
                 if not self._inbox:
                     self._check()
         data = self._inbox.popleft()
@@ -258,34 +261,19 @@ class Connection:
 
     def _patience(self, deadline: float | None, now: float) -> int | None:
         """Milliseconds until the deadline or the next thought about silence; None is for ever."""
-        until = deadline
-        if self._ping_interval is not None:
-            next_look = self._alive + self._ping_interval
-            if self._pinged is not None:
-                next_look = self._pinged + self._ping_timeout
-            until = next_look if until is None else min(until, next_look)
-        if until is None:
-            return None
-        return max(0, int((until - now) * 1000) + 1)
+        looks = [look for look in (deadline, self._keepalive.next_look()) if look is not None]
+        return max(0, int((min(looks) - now) * 1000) + 1) if looks else None
 
     def _mind(self, deadline: float | None, timeout: float | None, late: float = 0.0) -> None:
-        """Nothing came: is it too late, is the peer gone, is it time for a ping? This thread woke `late` by so many seconds."""
+        """No message is whole: is it too late, is the peer gone, is it time for a ping? This thread woke `late` by so much."""
         now = time.monotonic()
         if deadline is not None and now >= deadline:
             self._fail(LinkError(f"no answer within {timeout:g} s", self.party))
-        if self._ping_interval is None:
-            return
-        if self._pinged is None and now >= self._alive + self._ping_interval:
-            self._pinged = now
-            if not self._outbox:  # else the next piece that leaves is the sign
-                self._protocol.send_ping(b"")
-                self._pass_on()
-        elif self._pinged is not None and now >= self._pinged + self._ping_timeout:
-            if late > _LATE_SECONDS:
-                self._pinged = now
-                return
-            silence = now - self._alive
-            self._fail(LinkError(f"no sign of life for {silence:.0f} s", self.party))
+        elif (verdict := self._keepalive.verdict(now, late)) is not None:
+            self._fail(LinkError(verdict, self.party))
+        elif self._keepalive.wants_ping(now) and not self._outbox:  # else the next piece that leaves is the sign
+            self._protocol.send_ping(b"")
+            self._pass_on()
 
     # Bytes out and in; the lock is held, and a failure is kept, not raised
 
@@ -324,53 +312,60 @@ class Connection:
                 self._outbox[0] = head[count:]
             if self._blocked:  # the peer's kernel made room
                 self._blocked = False
-                self._lives()
+                self._keepalive.lives()
 
     def _read(self, *, everything: bool = False) -> None:
-        """Read what the kernel has, until a message is whole or nothing is left."""
+        """Read what the kernel has, until a message is whole, nothing is left, or others want the lock, too."""
         try:
-            while self._error is None and (everything or not self._inbox):
+            for _ in range(_LAST_READS if everything else _READS_AT_ONCE):
+                if self._error is not None or (self._inbox and not everything):
+                    return
                 count = self._sock.recv_into(self._view, _READ_BYTES)  # told its length, it need not ask
                 if not count:
                     self._fail(LinkError("the other side hung up", self.party))
                     return
-                self._lives()
-                self._take(self._splitter.take(self._view[:count]))
+                self._empty = 0
+                self._take(self._splitter.take(self._view[:count]), count)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
+            self._empty += 1
+            if self._empty > _EMPTY_RECORDS:
+                self._fail(ProtocolError("malformed", "records without data"))
         except OSError as error:
             self._lost(error)
 
-    def _take(self, heard: list[bytes | Event]) -> None:
-        """Sort messages and what the protocol made of other bytes."""
-        if self._splitter.alone:
+    def _take(self, heard: list[bytes | Event], count: int) -> None:
+        """Sort messages and what the protocol made of other bytes, `count` in all."""
+        self._keepalive.lives(None if heard else count / FLOOR_BYTES)
+        if self._splitter.alone and not self._splitter.flooded:
             self._inbox.extend(cast("list[bytes]", heard))
             return
         self._pass_on()  # pongs, the answer to a close, the complaint about an error
         for event in heard:
-            if isinstance(event, bytes):
-                if self._error is None:
-                    self._inbox.append(event)
-                continue
-            if not isinstance(event, Frame) or event.opcode in (Opcode.PING, Opcode.PONG):
-                continue
-            if event.opcode is Opcode.CLOSE:
-                self._fail(LinkError("the other side closed the connection", self.party))
-            elif event.opcode is not Opcode.BINARY or not event.fin:
-                self._fail(ProtocolError("malformed", f"a {event.opcode.name} frame"))
-            elif self._error is None:
-                self._inbox.append(cast("bytes | bytearray", event.data))
+            if self._error is None:
+                self._sort(event)
+        if self._splitter.flooded:
+            self._fail(ProtocolError("malformed", "pings and pongs without end"))
         if (broken := self._protocol.parser_exc) is not None:
             code = "oversized" if isinstance(broken, PayloadTooBig) else "malformed"
             self._fail(ProtocolError(code, f"websocket: {broken}"))
+
+    def _sort(self, event: bytes | Event) -> None:
+        if isinstance(event, bytes):
+            self._inbox.append(event)
+        elif not isinstance(event, Frame) or event.opcode in (Opcode.PING, Opcode.PONG):
+            return
+        elif event.opcode is Opcode.CLOSE:
+            self._fail(LinkError("the other side closed the connection", self.party))
+        elif event.opcode is not Opcode.BINARY or not event.fin:
+            self._fail(ProtocolError("malformed", f"a {event.opcode.name} frame"))
+        else:
+            self._splitter.lift()
+            self._inbox.append(cast("bytes | bytearray", event.data))
 
     def _pass_on(self) -> None:
         """Queue what the protocol itself has to say: pings, pongs, closing."""
         if pieces := b"".join(self._protocol.data_to_send()):
             self._queue(pieces)
-
-    def _lives(self) -> None:
-        self._alive, self._pinged = time.monotonic(), None
 
     # Failing
 

@@ -1,7 +1,8 @@
 """From an address or an accepted socket to a `Connection`, within a deadline.
 
 Rule 1. TCP, TLS and the websocket handshake share one deadline, and the HTTP head has a limit in
-        bytes: a silent, slow or talkative caller costs one thread for that long at most.
+        bytes. A handshake is a generator of the poll events that it waits for: many of them need one
+        thread (`answering`), and a caller who has said nothing costs a descriptor.
 Rule 2. No proxy, no redirect, no compression, no origin: only what is dialled answers.
 Rule 3. A path is open to the exact certificates that the caller of `accept` lists for it.
 Rule 4. Under TLS 1.3 a client learns only from the server's first answer that its certificate was
@@ -16,8 +17,8 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Collection, Iterator, Mapping
-from typing import cast
+from collections.abc import Collection, Generator, Iterator, Mapping
+from typing import Any, TypeVar, cast
 
 from websockets.client import ClientProtocol
 from websockets.http11 import Request
@@ -26,13 +27,19 @@ from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
 from engine.errors import LinkError
-from engine.link.connection import PATIENCE_SECONDS, PING_SECONDS, SILENT, Connection
+from engine.link.connection import SILENT, Connection
 from engine.link.frames import MAX_MESSAGE
+from engine.link.keepalive import PATIENCE_SECONDS, PING_SECONDS
 from engine.link.tls import NAME, Tls
 
 HANDSHAKE_SECONDS = 5.0
 HEAD_LIMIT = 16 << 10
+TOO_SLOW = "the handshake took too long"
 _HEAD_END = b"\r\n\r\n"
+
+Made = TypeVar("Made")
+Steps = Generator[int, None, Made]
+"""A handshake, or a part of one: it yields each poll event that it waits for, and returns what it made."""
 
 
 def connect(
@@ -43,37 +50,44 @@ def connect(
     *,
     party: str | None = None,
     max_size: int = MAX_MESSAGE,
+    first_size: int | None = None,
     handshake_timeout: float = HANDSHAKE_SECONDS,
     ping_interval: float | None = PING_SECONDS,
     ping_timeout: float = PATIENCE_SECONDS,
 ) -> Connection:
     """Dial a party; LinkError, naming `party` (default host:port), if nothing comes of it.
 
-    `max_size` is the longest message taken, in bytes; the pings are `Connection`'s.
+    `max_size` is the longest message taken, in bytes, `first_size` that of the first one; the pings
+    are `Connection`'s.
     """
     party = party or f"{host}:{port}"
     deadline = time.monotonic() + handshake_timeout
-    protocol = ClientProtocol(WebSocketURI(True, NAME, port, path, ""), max_size=max_size, logger=SILENT)
+    protocol = ClientProtocol(WebSocketURI(True, NAME, port, path, ""), max_size=first_size or max_size, logger=SILENT)
     try:
         plain = socket.create_connection((host, port), handshake_timeout)
     except OSError as error:
         raise LinkError(f"cannot be reached: {error.strerror or error}", party) from error
-    with _opening(plain, tls, party) as sock:
-        fingerprint = _secure(sock, tls, deadline)
-        protocol.send_request(protocol.connect())
-        events, clean = _converse(sock, protocol, deadline)
-        return Connection(
-            sock,
-            protocol,
-            events,
-            clean=clean,
-            max_size=max_size,
-            path=path,
-            peer_fingerprint=fingerprint,
-            party=party,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-        )
+
+    def steps() -> Steps[Connection]:
+        with _opening(plain, tls, party) as sock:
+            fingerprint = yield from _secure(sock, tls)
+            protocol.send_request(protocol.connect())
+            events, clean = yield from _converse(sock, protocol)
+            return Connection(
+                sock,
+                protocol,
+                events,
+                clean=clean,
+                max_size=max_size,
+                first_size=first_size,
+                path=path,
+                peer_fingerprint=fingerprint,
+                party=party,
+                ping_interval=ping_interval,
+                ping_timeout=ping_timeout,
+            )
+
+    return within(deadline, plain.fileno(), steps())
 
 
 def accept(
@@ -81,29 +95,40 @@ def accept(
     tls: Tls,
     admit: Mapping[str, Collection[str]],
     *,
+    handshake_timeout: float = HANDSHAKE_SECONDS,
+    **options: Any,
+) -> Connection:
+    """Answer one caller and wait for it, `handshake_timeout` seconds at most; else as `answering`."""
+    return within(time.monotonic() + handshake_timeout, plain.fileno(), answering(plain, tls, admit, **options))
+
+
+def answering(
+    plain: socket.socket,
+    tls: Tls,
+    admit: Mapping[str, Collection[str]],
+    *,
     unwatched: Collection[str] = (),
     party: str | None = None,
     max_size: int = MAX_MESSAGE,
-    handshake_timeout: float = HANDSHAKE_SECONDS,
+    first_size: int | None = None,
     ping_interval: float | None = PING_SECONDS,
     ping_timeout: float = PATIENCE_SECONDS,
-) -> Connection:
-    """Answer a caller; takes over `plain`, and closes it if nothing comes of it.
+) -> Steps[Connection]:
+    """The steps of answering a caller; takes over `plain` once it is begun, and closes it if nothing comes of it.
 
     `admit` lists for each path the fingerprints of the certificates that may use it; callers of an
     `unwatched` path are not pinged, for they may be computing and not reading. LinkError, naming
-    `party` (default the caller's address), if the caller is none of them, or too slow, or speaks
-    something else.
+    `party` (default the caller's address), if the caller is none of them or speaks something else.
+    Who drives the steps keeps a deadline, as `within` does: it throws a LinkError (`TOO_SLOW`) into them.
     """
     party = party or _address(plain)
-    deadline = time.monotonic() + handshake_timeout
-    protocol = ServerProtocol(origins=[None], max_size=max_size, logger=SILENT)
+    protocol = ServerProtocol(origins=[None], max_size=first_size or max_size, logger=SILENT)
     with _opening(plain, tls, party) as sock:
-        fingerprint = _secure(sock, tls, deadline)
-        (request, *events), clean = _converse(sock, protocol, deadline)
+        fingerprint = yield from _secure(sock, tls)
+        (request, *events), clean = yield from _converse(sock, protocol)
         # Before its answer, a server's protocol makes nothing else of the first bytes.
         path = _answer(protocol, cast(Request, request), fingerprint, admit)
-        _send(sock, protocol, deadline)
+        yield from _send(sock, protocol)
         _refuse_if_failed(protocol)
         return Connection(
             sock,
@@ -111,12 +136,27 @@ def accept(
             events,
             clean=clean,
             max_size=max_size,
+            first_size=first_size,
             path=path,
             peer_fingerprint=fingerprint,
             party=party,
             ping_interval=None if path in unwatched else ping_interval,
             ping_timeout=ping_timeout,
         )
+
+
+def within(deadline: float, descriptor: int, steps: Steps[Made]) -> Made:
+    """Go through the steps of a handshake on a socket, waiting where they want to; LinkError after the deadline."""
+    poll = select.poll()
+    try:
+        event = next(steps)
+        while True:
+            poll.register(descriptor, event)
+            left = deadline - time.monotonic()
+            in_time = left > 0 and poll.poll(left * 1000)
+            event = next(steps) if in_time else steps.throw(LinkError(TOO_SLOW))
+    except StopIteration as made:
+        return cast(Made, made.value)
 
 
 @contextlib.contextmanager
@@ -153,15 +193,15 @@ def _address(plain: socket.socket) -> str:
     return f"{host}:{port}"
 
 
-def _secure(sock: ssl.SSLSocket, tls: Tls, deadline: float) -> str:
+def _secure(sock: ssl.SSLSocket, tls: Tls) -> Steps[str]:
     """The TLS handshake; returns the peer's fingerprint, which is a pinned one."""
     while True:
         try:
             sock.do_handshake()
         except ssl.SSLWantReadError:
-            _await(sock, select.POLLIN, deadline)
+            yield select.POLLIN
         except ssl.SSLWantWriteError:
-            _await(sock, select.POLLOUT, deadline)
+            yield select.POLLOUT
         except ssl.SSLCertVerificationError as error:
             text = f"its certificate is not the pinned one ({error.verify_message})"
             raise LinkError(text) from error
@@ -169,15 +209,15 @@ def _secure(sock: ssl.SSLSocket, tls: Tls, deadline: float) -> str:
             return tls.peer(sock)
 
 
-def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol, deadline: float) -> tuple[list[Event], bool]:
+def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol) -> Steps[tuple[list[Event], bool]]:
     """Send what is to be sent and return what the peer's HTTP head and the bytes after it hold, and whether there are none."""
-    _send(sock, protocol, deadline)
+    yield from _send(sock, protocol)
     read, data = 0, b""
     while not (events := protocol.events_received()):
         try:
             data = sock.recv(HEAD_LIMIT)
         except ssl.SSLWantReadError:
-            _await(sock, select.POLLIN, deadline)
+            yield select.POLLIN
             continue
         read += len(data)
         if not data:
@@ -200,7 +240,7 @@ def _answer(protocol: ServerProtocol, request: Request, fingerprint: str, admit:
     return request.path
 
 
-def _send(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol, deadline: float) -> None:
+def _send(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol) -> Steps[None]:
     for piece in filter(None, protocol.data_to_send()):
         sent = False
         while not sent:
@@ -208,17 +248,9 @@ def _send(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol, deadli
                 sock.send(piece)  # OpenSSL takes a piece whole, or wants it again
                 sent = True
             except ssl.SSLWantWriteError:
-                _await(sock, select.POLLOUT, deadline)
+                yield select.POLLOUT
 
 
 def _refuse_if_failed(protocol: ClientProtocol | ServerProtocol) -> None:
     if protocol.handshake_exc is not None:
         raise LinkError(f"the handshake failed: {protocol.handshake_exc}")
-
-
-def _await(sock: ssl.SSLSocket, event: int, deadline: float) -> None:
-    poll = select.poll()
-    poll.register(sock, event)
-    left = deadline - time.monotonic()
-    if left <= 0 or not poll.poll(left * 1000):
-        raise LinkError("the handshake took too long")

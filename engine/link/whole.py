@@ -4,7 +4,8 @@ Rule 1. Only what leaves no doubt is read here: one unfragmented binary frame af
         limit. A control frame is given to the protocol once it is whole, so that the protocol stands between frames again;
         anything else, and all that comes behind it, is the protocol's.
 Rule 2. A length is checked as soon as it is known: nothing is held for a frame that will be refused, and little for one that is
-        only announced.
+        only announced. The first message may have a limit of its own.
+Rule 3. Pings and pongs are cheap to send and dear to read: beyond an allowance nothing more is read.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import os
 from typing import cast
 
 from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, Side
 from websockets.server import ServerProtocol
 
 from engine.link.frames import Data
+from engine.link.keepalive import Allowance
 
 try:
     from websockets.speedups import apply_mask
@@ -27,6 +30,7 @@ _BINARY, _CONTROL = 0x82, (0x88, 0x89, 0x8A)  # with FIN, without extensions
 _MASKED = 0x80
 _CONTROL_BYTES = 125
 _UNKNOWN, _NOT_OURS = 0, -1
+_CONTROLS_AT_ONCE, _CONTROLS_A_SECOND = 24, 4.0  # honest parties ping once a second, and answer as often
 _AT_ONCE = 2 << 20  # room for a frame that has only been announced; for more, half of it must have come
 
 
@@ -46,10 +50,18 @@ def binary_frame(data: Data, *, masked: bool) -> bytes:
 
 
 class FrameSplitter:
-    """Cuts the bytes behind a handshake into messages; `clean`: the handshake ended where its last bytes did."""
+    """Cuts the bytes behind a handshake into messages; `clean`: the handshake ended where its last bytes did.
 
-    def __init__(self, protocol: ClientProtocol | ServerProtocol, max_size: int, *, clean: bool) -> None:
-        self._protocol, self._limit = protocol, max_size
+    A message has at most `max_size` bytes, the first one `first_size`.
+    """
+
+    def __init__(
+        self, protocol: ClientProtocol | ServerProtocol, max_size: int, *, clean: bool, first_size: int | None = None
+    ) -> None:
+        self._controls = Allowance(_CONTROLS_AT_ONCE, _CONTROLS_A_SECOND)
+        self.flooded = False  #: whether there were more control frames than that: what came behind them is thrown away
+        self._protocol, self._max_size = protocol, max_size
+        self._limit = protocol.max_message_size = max_size if first_size is None else first_size
         self._masked = _MASKED if protocol.side is Side.SERVER else 0
         self._ours = clean
         self.alone = False  #: whether the protocol had no part in what was taken last
@@ -69,7 +81,7 @@ class FrameSplitter:
                 return found
             frame, self._frame, self._needed = memoryview(self._frame), bytearray(), 0
             found += self._whole(frame, self._body)
-        while data and self._ours:
+        while data and self._ours and not self.flooded:
             size, body = self._measure(data)
             if size == _NOT_OURS:
                 self._ours = False
@@ -83,7 +95,11 @@ class FrameSplitter:
             else:
                 found += self._whole(data[:size], body)
                 data = data[size:]
-        return found + self._fed(data) if data else found
+        return found + self._fed(data) if data and not self.flooded else found
+
+    def lift(self) -> None:
+        """The first message is over."""
+        self._limit = self._protocol.max_message_size = self._max_size
 
     def _hold(self, data: memoryview) -> int:
         """Keep what belongs to the frame that is not whole; how many bytes that is."""
@@ -98,7 +114,10 @@ class FrameSplitter:
         return count
 
     def _whole(self, frame: memoryview, body: int) -> list[bytes | Event]:
-        return [self._message(frame, body)] if frame[0] == _BINARY else self._fed(frame)
+        if frame[0] == _BINARY:
+            self.lift()
+            return [self._message(frame, body)]
+        return self._fed(frame)
 
     def _measure(self, data: memoryview) -> tuple[int, int]:
         """The size of the frame that begins here, and where its body does."""
@@ -125,4 +144,7 @@ class FrameSplitter:
         self.alone = False
         # A view does where bytes are asked for: the protocol appends it to its own buffer.
         self._protocol.receive_data(cast(bytes, data))
-        return list(self._protocol.events_received())
+        events = self._protocol.events_received()
+        controls = sum(isinstance(event, Frame) and event.opcode in (Opcode.PING, Opcode.PONG) for event in events)
+        self.flooded = self.flooded or not all(self._controls.spend() for _ in range(controls))
+        return list(events)

@@ -20,7 +20,7 @@ from websockets.uri import WebSocketURI
 
 from engine.errors import LinkError
 from engine.link import Connection, Identity, Tls, accept, client_tls, connect, make_identity, server_tls
-from engine.link.handshake import _secure, _send
+from engine.link.handshake import _secure, _send, within
 from engine.link.tls import fingerprint_of_der
 
 Serve = Callable[..., tuple[int, Future[Connection]]]
@@ -48,7 +48,7 @@ def test_callers_of_an_unwatched_path_are_not_pinged(serve: Serve, call: Call, c
     doors = {"/session": {client_identity.fingerprint}, "/peer": {client_identity.fingerprint}}
     port, answer = serve(doors, unwatched={"/peer"}, ping_interval=7.0)
     call(port, path)
-    assert answer.result(20)._ping_interval == (None if path == "/peer" else 7.0)
+    assert answer.result(20)._keepalive.interval == (None if path == "/peer" else 7.0)
 
 
 def test_the_server_refuses_a_strange_certificate(
@@ -311,9 +311,9 @@ def test_a_full_kernel_buffer_delays_the_handshake_only(stack: ExitStack) -> Non
     deadline = time.monotonic() + 20
     print_ = fingerprint_of_der(b"certificate")
     tls = Tls(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), frozenset({print_}))
-    assert _secure(cast(ssl.SSLSocket, Stubborn(plain)), tls, deadline) == print_
+    assert within(deadline, plain.fileno(), _secure(cast(ssl.SSLSocket, Stubborn(plain)), tls)) == print_
     protocol = ClientProtocol(WebSocketURI(True, "trine", 1, "/session", ""))
     protocol.send_request(protocol.connect())
     sock = Stubborn(plain)
-    _send(cast(ssl.SSLSocket, sock), protocol, deadline)
+    within(deadline, plain.fileno(), _send(cast(ssl.SSLSocket, sock), protocol))
     assert sock.sent[0].startswith(b"GET /session HTTP/1.1\r\nHost: trine:1\r\n")
