@@ -1,49 +1,48 @@
 """An answer's Markdown as a document that can touch neither network nor disk.
 
-Qt's own parser, without HTML. What it would load for an answer (it opens images, `file:` ones too) is answered here
-with nothing, and every image is replaced by words.
+`app.window.dialect` takes the text apart, without HTML, and `app.window.typeset` writes it as paragraphs, lists, tables and
+frames. Nothing is ever loaded for an answer: an image is replaced by words, and whatever Qt might still ask for is answered
+with nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import cache, lru_cache
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, islice
 
-from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]  # has no types
-from pygments.styles import get_style_by_name  # type: ignore[import-untyped]  # has no types
 from PySide6.QtCore import QObject, Qt, QUrl
-from PySide6.QtGui import (
-    QBrush,
-    QColor,
-    QFont,
-    QFontDatabase,
-    QImage,
-    QTextBlock,
-    QTextBlockFormat,
-    QTextCharFormat,
-    QTextCursor,
-    QTextDocument,
-    QTextFormat,
-    QTextFrameFormat,
-    QTextTable,
-)
+from PySide6.QtGui import QImage, QTextBlockFormat, QTextCursor, QTextDocument, QTextOption
 
+from app.window.code_colors import colored
+from app.window.dialect import Block, Definition, blocks, clean
 from app.window.theme import Colors
+from app.window.typeset import LIST_INDENT, PLAIN_LINE_HEIGHT, Typesetter
 
-__all__ = ["AnswerDocument", "warm_up"]
+__all__ = ["AnswerDocument", "warm_up", "wrap_mode"]
 
-_FEATURES = QTextDocument.MarkdownFeature.MarkdownDialectGitHub | QTextDocument.MarkdownFeature.MarkdownNoHTML
-_CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
-_MATHS = re.compile(r"\\([()\[\]])")
-_LINE_HEIGHT = 140.0
-"""Per cent."""
-_PLAIN_LINE_HEIGHT = 125.0
-_HEADINGS = {1: 1.45, 2: 1.25, 3: 1.1}
-"""Size of a heading in ems; smaller ones are bold text."""
-_LONGEST_HIGHLIGHT = 20_000
-"""Characters of a block of code beyond which it stays uncoloured."""
+MAX_LINES = 2_000
+MAX_CHARACTERS = 60_000
+"""Of an answer as Markdown, some thirty pages: what is behind them is plain text, so that no answer holds the window up."""
+_LONG_WORD = re.compile(r"\S{1500}")
+"""Qt looks for the end of each line from the beginning of the word, so that the time grows with the square of its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a document shows, so that a text which only grew is not written again from its beginning."""
+
+    text: str
+    colors: Colors
+    size: float
+    definitions: dict[str, Definition]
+    line: int = 0
+    """The line of the text in which the last block begins, of those with a whole line: more text can change that one only."""
+    position: int = 0
+    """Where that block begins in the document."""
+    fresh: bool = True
+    """Whether it fills the block that stands there, or begins another one."""
 
 
 class AnswerDocument(QTextDocument):
@@ -53,6 +52,8 @@ class AnswerDocument(QTextDocument):
         super().__init__(parent)
         self.setUndoRedoEnabled(False)
         self.setDocumentMargin(0)
+        self.setIndentWidth(LIST_INDENT)
+        self._written: _Written | None = None
         self._nothing = QImage(1, 1, QImage.Format.Format_ARGB32)
         self._nothing.fill(Qt.GlobalColor.transparent)
 
@@ -62,209 +63,78 @@ class AnswerDocument(QTextDocument):
 
     def show_plain(self, text: str) -> None:
         """Replace the contents with text as it is."""
+        self._written = None
+        self._wrap(text)
         self.setPlainText(text)
         form = QTextBlockFormat()
-        form.setLineHeight(_PLAIN_LINE_HEIGHT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
+        form.setLineHeight(PLAIN_LINE_HEIGHT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
         cursor = QTextCursor(self)
         cursor.select(QTextCursor.SelectionType.Document)
         cursor.mergeBlockFormat(form)
 
-    def show_markdown(self, text: str, colors: Colors) -> None:
-        """Replace the contents. Time grows with the text: about 1 ms for a page."""
-        self.setMarkdown(_protect_maths(text), _FEATURES)
+    def show_markdown(self, text: str, colors: Colors, *, last: bool = False) -> None:
+        """Replace the contents; of a text that has only grown, the last block and what is new. About 10 ms a page.
+
+        The `last` time links are found whose addresses stand behind them.
+        """
+        text = clean(text)
+        before, size = self._written, self.defaultFont().pointSizeF()
+        if before is None or not text.startswith(before.text) or (before.colors, before.size) != (colors, size):
+            before = _Written("", colors, size, {})
+        defines = self._write(text, before)
+        if last and defines and before.line:
+            self._write(text, _Written("", colors, size, {}))
+
+    def _write(self, text: str, before: _Written) -> bool:
+        """The text from the last block on that was written before; whether addresses are defined anywhere."""
+        self._wrap(text)
         cursor = QTextCursor(self)
         cursor.beginEditBlock()
-        _replace_images(self, colors)
-        _space_blocks(self, colors)
-        _style_fragments(self, colors)
-        _style_tables(self, colors)
-        for first, last in reversed(list(_code_blocks(self))):
-            _frame_code(self, first, last, colors)
+        cursor.setPosition(before.position)
+        cursor.movePosition(QTextCursor.MoveOperation.End, QTextCursor.MoveMode.KeepAnchor)
+        cursor.removeSelectedText()
+        typesetter = Typesetter(self, before.colors, fresh=before.fresh)
+        lines = text.split("\n")
+        readable = max(_readable(lines) - before.line, 0)
+        del lines[: before.line]
+        line, position, fresh = 0, before.position, before.fresh
+        definitions = dict(before.definitions)
+        found = blocks("\n".join(lines[:readable]), definitions)
+        if readable < len(lines):
+            found.append(Block(readable, len(lines), None))
+        for block in found:
+            # A line that is not whole may still belong to the block before it; and behind an empty paragraph, such as a
+            # rule, nothing can be taken away again: Qt then gives it the form of what was taken.
+            empty = not typesetter.fresh and typesetter.cursor.block().length() == 1
+            if block.first < len(lines) - 1 and not empty:
+                line, position, fresh = block.first, typesetter.cursor.position(), typesetter.fresh
+            typesetter.write(block, lines)
         cursor.endEditBlock()
+        closed = {name: known for name, known in definitions.items() if name in before.definitions or known.line < line}
+        self._written = _Written(text, before.colors, before.size, closed, before.line + line, position, fresh)
+        return bool(definitions)
+
+    def _wrap(self, text: str) -> None:
+        """Lines end between words; in a text with a word of a thousand letters anywhere."""
+        option = self.defaultTextOption()
+        mode = wrap_mode(text)
+        if option.wrapMode() is not mode:
+            option.setWrapMode(mode)
+            self.setDefaultTextOption(option)
+
+
+def wrap_mode(text: str) -> QTextOption.WrapMode:
+    """Where lines of `text` may end: between words, or anywhere in a text with a word of more than a thousand letters."""
+    modes = QTextOption.WrapMode
+    return modes.WrapAnywhere if _LONG_WORD.search(text) else modes.WrapAtWordBoundaryOrAnywhere
+
+
+def _readable(lines: Sequence[str]) -> int:
+    """How many of the lines are taken for Markdown; those behind them are shown as they are written."""
+    lengths = accumulate(map(len, lines))
+    return sum(length <= MAX_CHARACTERS for length in islice(lengths, MAX_LINES))
 
 
 def warm_up(colors: Colors) -> None:
     """Load what the commonest language needs, 50 ms of work: for another thread than the window's."""
-    _colored("python", "pass", colors.code_style)
-
-
-def _protect_maths(text: str) -> str:
-    r"""Markdown takes the backslash from `\(` and `\[`, which is how models write formulas."""
-    pieces = _CODE.split(text)
-    pieces[::2] = [_MATHS.sub(r"\\\\\1", piece) for piece in pieces[::2]]
-    return "".join(pieces)
-
-
-def _blocks(document: QTextDocument) -> Iterator[QTextBlock]:
-    block = document.begin()
-    while block.isValid():
-        yield block
-        block = block.next()
-
-
-def _fragments(document: QTextDocument) -> list[tuple[int, int, QTextCharFormat]]:
-    """(position, length, format) of every run of text of one format."""
-    found = []
-    for block in _blocks(document):
-        iterator = block.begin()
-        while not iterator.atEnd():
-            fragment = iterator.fragment()
-            found.append((fragment.position(), fragment.length(), fragment.charFormat()))
-            iterator += 1
-    return found
-
-
-def _select(document: QTextDocument, position: int, length: int) -> QTextCursor:
-    cursor = QTextCursor(document)
-    cursor.setPosition(position)
-    cursor.setPosition(position + length, QTextCursor.MoveMode.KeepAnchor)
-    return cursor
-
-
-def _replace_images(document: QTextDocument, colors: Colors) -> None:
-    for position, length, form in reversed(_fragments(document)):
-        if form.isImageFormat():
-            words = QTextCharFormat()
-            words.setForeground(QColor(colors.muted))
-            words.setFontItalic(True)
-            alt = str(form.property(QTextFormat.Property.ImageAltText) or "").strip()
-            _select(document, position, length).insertText(f"[image not loaded{': ' if alt else ''}{alt}]" * length, words)
-
-
-def _space_blocks(document: QTextDocument, colors: Colors) -> None:
-    em = document.defaultFont().pointSizeF()
-    for block in _blocks(document):
-        form = block.blockFormat()
-        level = form.headingLevel()
-        form.setLineHeight(_LINE_HEIGHT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
-        listed = block.textList() is not None and block.next().textList() is not None
-        inside = listed or QTextCursor(block).currentTable() is not None
-        form.setTopMargin(0 if block.blockNumber() == 0 else 14 if level else 0)
-        form.setBottomMargin(3 if inside else 6 if level else 10)
-        if form.hasProperty(QTextFormat.Property.BlockTrailingHorizontalRulerWidth):
-            form.setBackground(QColor(colors.border))
-        cursor = QTextCursor(block)
-        cursor.setBlockFormat(form)
-        cursor.movePosition(QTextCursor.MoveOperation.EndOfBlock, QTextCursor.MoveMode.KeepAnchor)
-        change = QTextCharFormat()
-        if level:
-            change.setFontPointSize(em * _HEADINGS.get(level, 1.0))
-            change.setFontWeight(QFont.Weight.DemiBold)
-        if form.hasProperty(QTextFormat.Property.BlockQuoteLevel):
-            change.setForeground(QColor(colors.muted))
-        cursor.mergeCharFormat(change)
-
-
-def _style_fragments(document: QTextDocument, colors: Colors) -> None:
-    for position, length, form in _fragments(document):
-        change = QTextCharFormat()
-        if form.fontFixedPitch():
-            change = _code_format(document)
-            if not document.findBlock(position).blockFormat().nonBreakableLines():
-                change.setBackground(QColor(colors.code))
-        if form.isAnchor():
-            change.setForeground(QColor(colors.accent))
-        if change.propertyCount():
-            _select(document, position, length).mergeCharFormat(change)
-
-
-def _code_format(document: QTextDocument) -> QTextCharFormat:
-    form = QTextCharFormat()
-    form.setFontFamilies([QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont).family(), "DejaVu Sans Mono"])
-    form.setFontPointSize(document.defaultFont().pointSizeF() * 0.92)
-    return form
-
-
-def _style_tables(document: QTextDocument, colors: Colors) -> None:
-    for frame in document.rootFrame().childFrames():
-        if isinstance(frame, QTextTable):
-            form = frame.format().toTableFormat()
-            form.setBorder(1)
-            form.setBorderCollapse(True)
-            form.setBorderBrush(QBrush(QColor(colors.border)))
-            form.setBorderStyle(QTextFrameFormat.BorderStyle.BorderStyle_Solid)
-            form.setCellPadding(6)
-            form.setTopMargin(8)
-            form.setBottomMargin(12)
-            frame.setFormat(form)
-
-
-def _code_blocks(document: QTextDocument) -> Iterator[tuple[int, int]]:
-    """(first, last) block number of every run of lines of code."""
-    first = None
-    number = -1
-    for number, block in enumerate(_blocks(document)):
-        if block.blockFormat().nonBreakableLines():
-            first = number if first is None else first
-        elif first is not None:
-            yield first, number - 1
-            first = None
-    if first is not None:
-        yield first, number
-
-
-def _frame_code(document: QTextDocument, first: int, last: int, colors: Colors) -> None:
-    """Put lines of code into a frame of their own ground, wrapped rather than cut, and colour them."""
-    lines = [document.findBlockByNumber(number) for number in range(first, last + 1)]
-    language = str(lines[0].blockFormat().property(QTextFormat.Property.BlockCodeLanguage) or "")
-    _highlight(document, lines, language, colors)
-    around = QTextFrameFormat()
-    around.setBackground(QColor(colors.code))
-    around.setPadding(10)
-    around.setTopMargin(4)
-    around.setBottomMargin(12)
-    start, end = lines[0].position(), lines[-1].position() + lines[-1].length() - 1
-    frame = _select(document, start, end - start).insertFrame(around)
-    line = QTextBlockFormat()
-    line.setLineHeight(_PLAIN_LINE_HEIGHT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
-    _select(document, frame.firstPosition(), frame.lastPosition() - frame.firstPosition()).setBlockFormat(line)
-    for position in (frame.firstPosition() - 1, frame.lastPosition() + 1):
-        _flatten_if_empty(document.findBlock(position))
-
-
-def _flatten_if_empty(block: QTextBlock) -> None:
-    """Qt leaves an empty line before and behind a frame."""
-    if block.isValid() and not block.text():
-        flat = QTextBlockFormat()
-        flat.setLineHeight(0.1, QTextBlockFormat.LineHeightTypes.FixedHeight.value)
-        QTextCursor(block).setBlockFormat(flat)
-
-
-def _highlight(document: QTextDocument, lines: list[QTextBlock], language: str, colors: Colors) -> None:
-    text = "\n".join(line.text() for line in lines)
-    start = lines[0].position()
-    for at, length, color in _colored(language, text, colors.code_style):
-        form = QTextCharFormat()
-        form.setForeground(QColor(color))
-        _select(document, start + at, length).mergeCharFormat(form)
-
-
-@lru_cache(maxsize=256)  # a growing answer shows its earlier code again and again
-def _colored(language: str, text: str, style: str) -> tuple[tuple[int, int, str], ...]:
-    """(place, length, colour) of each word of code that has one."""
-    lexer = _lexer(language)
-    if lexer is None or len(text) > _LONGEST_HIGHLIGHT:
-        return ()
-    found = []
-    at = 0
-    for kind, piece in lexer.get_tokens(text):
-        color = _token_color(kind, style)
-        if color and piece.strip():
-            found.append((at, len(piece), color))
-        at += len(piece)
-    return tuple(found)
-
-
-@cache
-def _lexer(language: str) -> Any:
-    try:
-        return get_lexer_by_name(language, stripnl=False, ensurenl=False) if language else None
-    except ValueError:  # no lexer of that name
-        return None
-
-
-@cache
-def _token_color(kind: object, style: str) -> str:
-    """`#rrggbb`, or "" for the colour of text."""
-    color = get_style_by_name(style).style_for_token(kind)["color"]
-    return f"#{color}" if color else ""
+    colored("python", "pass", colors.code_style)
