@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
+from app.advice import advised
 from app.chat import Chat, Done, Emit, Event, Failed, Progress, Reason, Stands, Text, Waiting
 from app.start import Report, Running, Start
 from app.visible import read_question, shown, visible
@@ -128,7 +129,7 @@ def _one_answer(chat: Chat, job: Callable[[Chat, Emit], None]) -> None:
     if interrupted:
         _say("Stopped.\n")
     elif isinstance(last, Failed):
-        _say(f"trine: {last.error}\n")
+        _say(f"trine: {advised(last.error)}\n")
     elif isinstance(last, Done):
         _say(cut_note(last, chat))
     _say(standing_note(last))

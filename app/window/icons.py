@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from PySide6.QtCore import QByteArray, QRectF, QSize, Qt
-from PySide6.QtGui import QIcon, QPainter, QPixmap
+from PySide6.QtGui import QIcon, QPainter, QPixmap, QPixmapCache
 from PySide6.QtSvg import QSvgRenderer
 
 __all__ = ["icon", "pixmap"]
@@ -24,7 +24,16 @@ def icon(name: str, color: str, size: int = 18) -> QIcon:
 
 
 def pixmap(name: str, color: str, size: int, scale: float = 1) -> QPixmap:
-    """The same as a pixmap of `size` points."""
+    """The same as a pixmap of `size` points, drawn once: each of a hundred answers has five."""
+    key = f"trine/{name}/{color}/{size}/{scale}"
+    drawn = QPixmap()
+    if not QPixmapCache.find(key, drawn):
+        drawn = _draw(name, color, size, scale)
+        QPixmapCache.insert(key, drawn)
+    return drawn
+
+
+def _draw(name: str, color: str, size: int, scale: float) -> QPixmap:
     source = (files("assets") / "icons" / f"{name}.svg").read_text("utf-8").replace("currentColor", color)
     image = QPixmap(QSize(size, size) * scale)
     image.setDevicePixelRatio(scale)

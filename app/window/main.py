@@ -17,7 +17,8 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QAbstractButton, QAbstractSlider, QApplication, QHBoxLayout, QMainWindow, QVBoxLayout, QWidget
 
 from app import chat
-from app.chat import Done, Event, Failed, Progress, Reason, Started, Text
+from app.advice import advised
+from app.chat import Done, Event, Failed, Message, Progress, Reason, Stands, Started, Text
 from app.start import Running, Start
 from app.window import sentences
 from app.window.about import PrivacyDialog
@@ -61,6 +62,10 @@ class MainWindow(QMainWindow):
         self._leaving = False
         self._preparing_what = "starting"
         self._sent_at = 0.0
+        self._said: list[Message] = []
+        """The chat's messages while no nodes run."""
+        self._unheard = False
+        """Whether the last question stands on the screen, and the model will not hear it unless it is asked again."""
         self._lost = 0
         """Answers in a row that failed because a node was lost."""
         self.colors = colors or colors_of_the_system()
@@ -109,6 +114,9 @@ class MainWindow(QMainWindow):
         if self._worker is None or self._answer is not None:
             return
         self._asked = text
+        if self._unheard:
+            self._unheard = False
+            self.transcript.leave_out()
         self.transcript.settle()
         self.transcript.ask(text)
         self._run_job(lambda chat, emit: chat.send(text, emit))
@@ -117,7 +125,7 @@ class MainWindow(QMainWindow):
         """Answer the last question again."""
         if self._running is None or self._answer is not None or not self.transcript.messages:
             return
-        self.transcript.drop_answer()
+        self.transcript.put_answer_aside()
         self._run_job(lambda chat, emit: chat.regenerate(emit))
 
     def stop(self) -> None:
@@ -137,6 +145,7 @@ class MainWindow(QMainWindow):
         elif self._worker is not None:
             self._then_new = False
             self._worker.do(lambda chat, _: chat.new())
+            self._said, self._unheard = [], False
             self.transcript.clear()
             self.status.set_figure("context", "")
             self.status.set_figure("speed", "")
@@ -231,7 +240,8 @@ class MainWindow(QMainWindow):
             "Esc": self.stop,
         }
         for keys, act in shortcuts.items():
-            QShortcut(QKeySequence(keys), self).activated.connect(act)
+            shortcut = QShortcut(QKeySequence(keys), self, autoRepeat=False)  # a key that is held down is pressed once
+            shortcut.activated.connect(act)
         QGuiApplication.styleHints().colorSchemeChanged.connect(lambda _: self.set_colors(colors_of_the_system()))
 
     def _run_job(self, job: Job) -> None:
@@ -275,6 +285,7 @@ class MainWindow(QMainWindow):
 
     def _ready(self, running: Running) -> None:
         self._running = running
+        running.chat.messages = self._said  # those before a stop that Trine had to make are still on the screen
         self.waiting.hide()
         self.header.model.say(running.model)
         self.composer.set_ready(True)
@@ -289,7 +300,10 @@ class MainWindow(QMainWindow):
         if self._queued is not None:
             self._take_back()
         elif self._answer is not None:
-            self._fail(text)
+            words = Stands.ANSWER if self._answer.text.strip() else Stands.NOTHING
+            self._fail(text, Stands.FORMER if self.transcript.former_stands else words)
+        if self._running is not None:
+            self._said = self._running.chat.messages
         title = "Trine could not start." if self._running is None else "Trine had to stop."
         self._running = None
         self.waiting.hide()
@@ -329,20 +343,30 @@ class MainWindow(QMainWindow):
             case Done():
                 self._lost = 0
                 answer.finish(*sentences.note(event))
+                self._settle(event.stands)
                 self._say("Stopped" if event.reason is Reason.STOPPED else "The answer is complete")
                 self._idle()
             case Failed():
                 self._lost = self._lost + 1 if isinstance(event.error, LinkError) else 0
-                self._fail(str(event.error) + (_START_AGAIN if self._lost > 1 else ""))
-                if isinstance(event.error, InputError):
+                self._fail(advised(event.error) + (_START_AGAIN if self._lost > 1 else ""), event.stands)
+                if isinstance(event.error, InputError) and event.stands is Stands.NOTHING:
                     answer.failure.again.hide()
                     self.composer.put(self._asked)
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str, stands: Stands) -> None:
         if self._answer is not None:
             self._answer.fail(text)
+            self._settle(stands)
+            last = self.transcript.messages[-1]
+            if stands is Stands.FORMER and isinstance(last, Answer):
+                last.fail_again(text)
         self._say(text)
         self._idle()
+
+    def _settle(self, stands: Stands) -> None:
+        """Show what the model will hear."""
+        self._unheard = stands is Stands.NOTHING
+        self.transcript.settle_former(stands=stands is Stands.FORMER)
 
     def _idle(self) -> None:
         self._answer = None

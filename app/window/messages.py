@@ -3,151 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
-from PySide6.QtCore import QEvent, QSize, Qt, QTimer, QUrl, Signal
-from PySide6.QtGui import (
-    QFocusEvent,
-    QGuiApplication,
-    QKeyEvent,
-    QResizeEvent,
-    QTextCursor,
-    QTextDocument,
-    QTextOption,
-    QWheelEvent,
-)
-from PySide6.QtWidgets import (
-    QFrame,
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QSizePolicy,
-    QTextBrowser,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import QEvent, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from app.window.icons import icon, pixmap
-from app.window.links import confirm_and_open
-from app.window.markdown import AnswerDocument
+from app.window.question import LeftOut, Question
+from app.window.textview import TextView
 from app.window.theme import Colors
-from app.window.widgets import FittingLabel, named, set_state, tool_button
+from app.window.widgets import FittingLabel, named, tool_button
 
-__all__ = ["Answer", "Failure", "Question", "TextView", "Waiting"]
+__all__ = ["Answer", "Failure", "LeftOut", "Question", "TextView", "Waiting"]
 
 RENDER_INTERVAL_MS = 50
 """A growing answer is rendered at most this often, and never for more than a fifth of the time."""
-_BUBBLE_SHARE = 0.82
 _ICON = QSize(16, 16)
-_SCROLLING = (Qt.Key.Key_PageUp, Qt.Key.Key_PageDown, Qt.Key.Key_Up, Qt.Key.Key_Down)
-
-
-class TextView(QTextBrowser):
-    """Text as high as it is, for a scroll area around it: selectable, with links that are asked about first."""
-
-    def __init__(self, name: str, parent: QWidget) -> None:
-        super().__init__(parent)
-        document = AnswerDocument(self)
-        document.setDefaultFont(self.font())
-        self.setDocument(document)
-        self.answer_document = document
-        self.setOpenLinks(False)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setAccessibleName(name)
-        self.anchorClicked.connect(self._open)
-        self._changing = False
-        document.documentLayout().documentSizeChanged.connect(lambda _: self.fit())
-        self.fit()
-
-    def change(self, fill: Callable[[AnswerDocument], None]) -> None:
-        """Replace the contents; the selection stays, and the height changes once."""
-        cursor = self.textCursor()
-        anchor, position = cursor.anchor(), cursor.position()
-        self._changing = True
-        fill(self.answer_document)
-        if anchor != position:
-            last = self.answer_document.characterCount() - 1
-            cursor = QTextCursor(self.answer_document)
-            cursor.setPosition(min(anchor, last))
-            cursor.setPosition(min(position, last), QTextCursor.MoveMode.KeepAnchor)
-            self.setTextCursor(cursor)
-        self._changing = False
-        self.fit()
-
-    def fit(self) -> None:
-        """Take the height of the text."""
-        if not self._changing:
-            frame = self.height() - self.viewport().height()
-            height = int(self.document().size().height() + 0.999) + frame
-            if height != self.height():
-                self.setFixedHeight(height)
-
-    def loadResource(self, kind: int, name: QUrl | str) -> object:  # noqa: N802  Qt's name
-        """The document answers; this is for whoever asks the view."""
-        return self.answer_document.loadResource(kind, name)
-
-    def focusInEvent(self, event: QFocusEvent) -> None:  # noqa: N802  Qt's name
-        """Whoever came by keyboard sees where they are; a click needs no frame."""
-        super().focusInEvent(event)
-        by_key = (Qt.FocusReason.TabFocusReason, Qt.FocusReason.BacktabFocusReason)
-        set_state(self, "reached", event.reason() in by_key)
-
-    def focusOutEvent(self, event: QFocusEvent) -> None:  # noqa: N802  Qt's name
-        """No frame any more."""
-        super().focusOutEvent(event)
-        set_state(self, "reached", False)
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  Qt's name
-        """Keys that scroll are the transcript's too."""
-        if event.key() in _SCROLLING:
-            event.ignore()
-        else:
-            super().keyPressEvent(event)
-
-    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802  Qt's name
-        """The transcript scrolls, not a message."""
-        event.ignore()
-
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  Qt's name
-        """Another width wraps the text anew."""
-        super().resizeEvent(event)
-        self.fit()
-
-    def _open(self, address: QUrl) -> None:
-        confirm_and_open(self, address)
-
-
-class Question(QWidget):
-    """What the user asked, as it was typed."""
-
-    def __init__(self, text: str, parent: QWidget) -> None:
-        super().__init__(parent)
-        self.text = text
-        self._bubble = named(QFrame(self), "question")
-        self.view = TextView("Your message", self._bubble)
-        self.view.change(lambda document: document.show_plain(text))
-        inside = QVBoxLayout(self._bubble)
-        inside.setContentsMargins(16, 11, 16, 8)  # a line keeps its extra height below
-        inside.addWidget(self.view)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addStretch(1)
-        row.addWidget(self._bubble)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  Qt's name
-        """A bubble is as wide as its text, up to most of the column."""
-        super().resizeEvent(event)
-        probe = QTextDocument()
-        probe.setDocumentMargin(0)
-        probe.setDefaultFont(self.view.font())
-        probe.setPlainText(self.text)
-        wide = min(int(probe.idealWidth()) + 5, int(self.width() * _BUBBLE_SHARE) - 32)
-        self.view.setFixedWidth(max(wide, 24))
 
 
 class Answer(QWidget):
@@ -171,8 +42,7 @@ class Answer(QWidget):
         self.progress = Waiting(self)
         self.view = TextView("", self)
         self.view.hide()
-        self.failure = Failure(colors, self)
-        self.failure.retry.connect(self.retry)
+        self._failure: Failure | None = None
         self.foot = _Foot(colors, self)
         self.foot.copy.clicked.connect(self.copy)
         self.foot.again.clicked.connect(self.retry)
@@ -180,11 +50,22 @@ class Answer(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
         column.addLayout(head)
-        for widget in (self.progress, self.view, self.failure, self.foot):
+        for widget in (self.progress, self.view, self.foot):
             column.addWidget(widget)
+        self._column = column
+        self._pale = False
         self._timer = QTimer(self, singleShot=True)
-        self._timer.timeout.connect(self._render)
+        self._timer.timeout.connect(lambda: self._render())  # without the signal's arguments
         self.set_author(author)
+
+    @property
+    def failure(self) -> Failure:
+        """The place of an error, made when it is needed: it is half of an answer's widgets, and few answers fail."""
+        if self._failure is None:
+            self._failure = Failure(self.colors, self)
+            self._failure.retry.connect(self.retry)
+            self._column.insertWidget(self._column.indexOf(self.foot), self._failure)
+        return self._failure
 
     def set_author(self, author: str) -> None:
         """Who answers, once that is known."""
@@ -199,18 +80,29 @@ class Answer(QWidget):
 
     def finish(self, *note: str) -> None:
         """The answer is whole, or stopped; `note` says its figures, at length and shorter."""
-        self._render()
+        self._render(last=True)
         self.progress.hide()
         self.foot.show_note(*note, copyable=bool(self.text))
 
     def fail(self, text: str) -> None:
         """Say what went wrong, behind what came of the answer."""
-        self._render()
+        self._render(last=True)
         self.progress.hide()
         self.failure.show_error("The answer broke off." if self.text else "There is no answer.", text)
         if self.text:
             self.foot.again.hide()  # the failure has a button for that
             self.foot.show_note("", copyable=True)
+
+    def fail_again(self, text: str) -> None:
+        """Say below the answer, which stands, why there is no other one."""
+        self.failure.show_error("There is no other answer: this one stands.", text)
+        self.foot.again.hide()
+
+    def settle(self) -> None:
+        """More follows: this one cannot be asked for again."""
+        self.foot.again.hide()
+        if self._failure is not None:
+            self._failure.again.hide()
 
     def copy(self) -> None:
         """Put the answer on the clipboard as it was written, in Markdown."""
@@ -218,12 +110,19 @@ class Answer(QWidget):
         self.foot.confirm_copy()
 
     def set_colors(self, colors: Colors) -> None:
-        """Another appearance."""
+        """Another appearance, once it is `refreshed`: a hundred answers that nobody sees would hold the window up."""
         self.colors = colors
-        self._shown = ""
-        self.failure.set_colors(colors)
-        self.foot.set_colors(colors)
-        self._render()
+        self._pale = True
+
+    def refresh(self) -> None:
+        """Take the appearance that was set; called before it comes into view."""
+        if self._pale:
+            self._pale = False
+            self._shown = ""
+            self.foot.set_colors(self.colors)
+            if self._failure is not None:
+                self._failure.set_colors(self.colors)
+            self._render(last=not self.foot.isHidden())
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802  Qt's name
         """Another size of type needs the text laid out anew."""
@@ -231,14 +130,14 @@ class Answer(QWidget):
         if event.type() == QEvent.Type.FontChange:
             self.view.answer_document.setDefaultFont(self.font())
 
-    def _render(self) -> None:
+    def _render(self, *, last: bool = False) -> None:
         self._timer.stop()
-        if not self.text or self.text == self._shown:
+        if not self.text or (self.text == self._shown and not last):
             return
         start = time.monotonic()
         self.progress.hide()
         self.view.show()
-        self.view.change(lambda document: document.show_markdown(self.text, self.colors))
+        self.view.change(lambda document: document.show_markdown(self.text, self.colors, last=last))
         self._shown = self.text
         took = int((time.monotonic() - start) * 1000)
         self._timer.setInterval(max(RENDER_INTERVAL_MS, 4 * took))

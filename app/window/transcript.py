@@ -7,7 +7,7 @@ from PySide6.QtGui import QResizeEvent, QWheelEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QScrollBar, QVBoxLayout, QWidget
 
 from app.window.icons import icon
-from app.window.messages import Answer, Question
+from app.window.messages import Answer, LeftOut, Question
 from app.window.theme import COLUMN, Colors
 from app.window.welcome import Welcome
 from app.window.widgets import named, tool_button
@@ -39,7 +39,8 @@ class Transcript(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setAccessibleName("Conversation")
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.messages: list[Question | Answer] = []
+        self.messages: list[Question | LeftOut | Answer] = []
+        self._former: Answer | None = None
         scrolled = named(QWidget(), "scrolled")
         self._column = named(QWidget(scrolled), "column")
         self._column.setMaximumWidth(COLUMN)
@@ -72,6 +73,13 @@ class Transcript(QScrollArea):
         """Whether the view stays at the end while an answer grows."""
         return self._following
 
+    @property
+    def former_stands(self) -> bool:
+        """Whether the answer that was put aside has a word and the one in its place none."""
+        last = self.messages[-1] if self.messages else None
+        blank = isinstance(last, Answer) and not last.text.strip()
+        return blank and self._former is not None and bool(self._former.text.strip())
+
     def ask(self, text: str) -> None:
         """Add a question, and go to the end."""
         self.welcome.hide()
@@ -93,23 +101,46 @@ class Transcript(QScrollArea):
         if not self.messages:
             self.clear()
 
-    def drop_answer(self) -> None:
-        """Take the last answer away, for another in its place."""
-        if self.messages and isinstance(self.messages[-1], Answer):
-            self._remove(self.messages.pop())
+    def put_answer_aside(self) -> None:
+        """Take the last answer off the screen, for another in its place; `keep_former` brings it back."""
+        if self.messages and isinstance(last := self.messages[-1], Answer):
+            self.messages.pop()
+            self._former = last
+            last.hide()
+
+    def settle_former(self, *, stands: bool) -> None:
+        """Whether the answer that was put aside stands, in place of the one after it, or that one in its place."""
+        former, self._former = self._former, None
+        if former is None:
+            return
+        if not stands:
+            self._remove(former)
+            return
+        self._remove(self.messages.pop())
+        self.messages.append(former)
+        former.show()
+
+    def leave_out(self) -> None:
+        """Mark the last question: it stays on the screen, and the model will not hear it."""
+        at = next((at for at in reversed(range(len(self.messages))) if isinstance(self.messages[at], Question)), None)
+        if at is not None:
+            asked = self.messages[at]
+            self.messages[at] = marked = LeftOut(asked.text, self._column)
+            self._rows.replaceWidget(asked, marked)
+            asked.hide()
+            asked.deleteLater()
 
     def settle(self) -> None:
         """What stands now is followed by more: only the last answer can be asked for again."""
         for message in self.messages:
             if isinstance(message, Answer):
-                message.foot.again.hide()
-                message.failure.again.hide()
+                message.settle()
 
     def clear(self) -> None:
         """A new chat."""
-        for message in self.messages:
+        for message in (*self.messages, *filter(None, [self._former])):
             self._remove(message)
-        self.messages = []
+        self.messages, self._former = [], None
         self._rows.setStretch(self._rows.count() - 1, 0)  # what is below messages; the welcome is in the middle
         self.welcome.show()
         self.follow()
@@ -128,6 +159,7 @@ class Transcript(QScrollArea):
         for message in self.messages:
             if isinstance(message, Answer):
                 message.set_colors(colors)
+        self._refresh()
 
     def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802  Qt's name
         """An upward turn leaves the end before anything has moved."""
@@ -146,8 +178,17 @@ class Transcript(QScrollArea):
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  Qt's name
         """The button floats above the end of the column."""
         super().resizeEvent(event)
+        self._refresh()
         size = self.viewport().size()
         self.latest.move(QPoint((size.width() - self.latest.width()) // 2, size.height() - self.latest.height() - 14))
+
+    def _refresh(self) -> None:
+        """Give the answers in view, and those a page away, the appearance that was set."""
+        height = self.viewport().height()
+        top = self.verticalScrollBar().value() - height
+        for message in self.messages:
+            if isinstance(message, Answer) and message.y() + message.height() >= top and message.y() <= top + 3 * height:
+                message.refresh()
 
     def _add(self, message: Question | Answer) -> None:
         self._rows.insertWidget(self._rows.count() - 1, message)
@@ -178,6 +219,7 @@ class Transcript(QScrollArea):
 
     def _moved(self, value: int) -> None:
         """Coming down to the end follows again; going up leaves it. Growth moves nothing."""
+        self._refresh()
         before, self._value = self._value, value
         at_end = value >= self.verticalScrollBar().maximum() - _NEAR
         if value > before and at_end:

@@ -205,7 +205,8 @@ def test_a_question_that_is_no_text_is_refused_in_a_sentence(given: Callable[...
 def test_the_terminal_goes_on_after_an_error(given: Callable[..., list[Settings]]) -> None:
     given([[LinkError("closed", "node 2")], *replies("back")])
     result = trine("demo", "--terminal", text="one\ntwo\n")
-    assert "trine: node 2: closed\nNot a word came, so the model will not hear this question: /again asks" in result.stderr
+    assert "trine: node 2: closed. Ask again: Trine then connects anew" in result.stderr
+    assert "\nNot a word came, so the model will not hear this question: /again asks" in result.stderr
     assert "No display" not in result.stderr
     assert result.stdout.endswith("back\n\n")
 
@@ -213,7 +214,8 @@ def test_the_terminal_goes_on_after_an_error(given: Callable[..., list[Settings]
 def test_the_terminal_says_that_the_answer_before_stands(given: Callable[..., list[Settings]]) -> None:
     given([*replies("one"), [LinkError("closed", "node 2")], *replies("other")])
     result = trine("demo", "--terminal", text="first\n/again\n/again\n")
-    assert "trine: node 2: closed\nThe answer before this one stands.\n" in result.stderr
+    assert "trine: node 2: closed. Ask again: " in result.stderr
+    assert "\nThe answer before this one stands.\n" in result.stderr
     assert result.stdout.endswith("other\n\n")
 
 
