@@ -15,6 +15,7 @@ byte of a share, a key or a prompt.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -51,6 +52,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "wrong-start": "The two nodes were called by different starts of the client; start a new session.",
         "wrong-limits": "The two sides do not agree on the session's limits; check the settings.",
         "busy": "The node has as many sessions as it takes; try again in a while.",
+        "idle": "The node gave this session's place to somebody who waited; ask again.",
         "no-peer": "The two nodes could not reach each other; ask their operators.",
         # Session (engine/session)
         "malformed": "The other side sent a message that cannot be read.",
@@ -136,18 +138,21 @@ class ProtocolError(TrineError):
     """The other side broke the protocol.
 
     `code` is a stable short string, one of `CODES`, sent in ERROR frames; `text` is the detail, for
-    the log and for whoever reports the problem.
+    the log and for whoever reports the problem. `retry_after` says in how many seconds the same may work.
     """
 
     exit_code: ClassVar[int] = 3
 
-    def __init__(self, code: str, text: str = "") -> None:
+    def __init__(self, code: str, text: str = "", retry_after: float | None = None) -> None:
         super().__init__(code, text)
         self.code = code
         self.text = text
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         detail = f"{self.code}: {self.text}" if self.text else self.code
+        if self.retry_after is not None:
+            detail += f"; ask again in {math.ceil(self.retry_after)} s"
         return f"{CODES.get(self.code, sentence(ProtocolError))} ({detail})"
 
 

@@ -10,6 +10,12 @@ class Limits:
     """A node's limits; seconds are wall clock."""
 
     sessions: int = 4
+    client_sessions: int = 2
+    """Sessions at a time of one certificate."""
+    idle_seconds: float = 45.0
+    """Without a computation, after which a session gives its place to whoever waits for one."""
+    unmet_seconds: float = 2.0
+    """The same for a session of which the other node knows nothing: its client called one node only, or is about to leave."""
     connections: int = 64
     """Callers at a time, those in their handshake included."""
     handshake_seconds: float = 5.0

@@ -51,6 +51,9 @@ def node(
         bool, typer.Option("--exit-with-stdin", help='Stop when stdin ends, and say "loading" each second until it is ready.')
     ] = False,
     sessions: Annotated[int, typer.Option(min=1, help="Sessions at a time.")] = 4,
+    client_sessions: Annotated[
+        int | None, typer.Option(min=1, help="Sessions at a time of one client: 2, and one less than all, if it is not said.")
+    ] = None,
     weights: Annotated[Halves, typer.Option(help="Keep this node's half of the products in memory, or draw it.")] = Halves.AUTO,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
@@ -64,7 +67,9 @@ def node(
             from party_node.start import Options, make_server
 
             listener = listening(listen, listen_fd)
-            options = Options(model, role, address(peer), identity, peer_cert, tuple(client_cert), sessions, weights)
+            options = Options(
+                model, role, address(peer), identity, peer_cert, tuple(client_cert), sessions, client_sessions, weights
+            )
             server = make_server(options, listener)
     except TrineError as error:
         print(f"trine-node: {error}", file=sys.stderr)

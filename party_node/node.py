@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import BoundedSemaphore
 
 from engine.errors import LinkError, ProtocolError
 from engine.gates.plan import Plan, made_bytes
@@ -18,6 +16,7 @@ from engine.session.keys import fresh
 from engine.wire import Rows
 from party_node.limits import Limits
 from party_node.meeting import Meeting
+from party_node.places import Places
 
 PEER_PATH = "/peer"
 SESSION_PATH = "/session"
@@ -49,12 +48,14 @@ class Node:
     limits: Limits = field(default_factory=Limits)
     start_id: str = field(default_factory=lambda: fresh(START_BYTES).hex())
     meeting: Meeting = field(init=False)
+    places: Places = field(init=False)
     _plans: list[Plan] = field(init=False)
-    _serving: set[bytes] = field(default_factory=set, init=False)
-    _lock: Lock = field(default_factory=Lock, init=False)
+    _dialling: BoundedSemaphore = field(init=False)
 
     def __post_init__(self) -> None:
-        self.meeting = Meeting(self.limits.pairing_seconds)
+        self.meeting = Meeting(self.limits.pairing_seconds, early=2 * self.limits.sessions)
+        self.places = Places(self.limits)
+        self._dialling = BoundedSemaphore(2 * self.limits.sessions)
         self._plans = plans(self.pack.spec)
 
     def terms(self) -> Terms:
@@ -78,23 +79,10 @@ class Node:
     def _made_bytes(self, count: int, position: int) -> int:
         return made_bytes(self._plans, Rows(0, position, count), self.pack.role)
 
-    @contextmanager
-    def place_for(self, session: bytes) -> Iterator[None]:
-        """One of the node's places; ProtocolError busy if there is none, out-of-place for a session that runs."""
-        with self._lock:
-            if session in self._serving:
-                raise ProtocolError("out-of-place", "this session runs already")
-            if len(self._serving) >= self.limits.sessions:
-                raise ProtocolError("busy", f"{self.limits.sessions} sessions")
-            self._serving.add(session)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._serving.discard(session)
-
     def dial(self) -> Link:
         """A fresh link to the other node; ProtocolError no-peer."""
+        if not self._dialling.acquire(blocking=False):
+            raise ProtocolError("no-peer", "it does not answer the calls that are under way")
         try:
             return connect(
                 self.peer.host,
@@ -107,3 +95,5 @@ class Node:
             )
         except LinkError as error:
             raise ProtocolError("no-peer", error.what) from error
+        finally:
+            self._dialling.release()

@@ -30,10 +30,12 @@ from engine.ring.process import lasting, trim, work_ahead
 from engine.session import Block, Bye, Hello, Material, NodeSession, PeerError, PeerSession, Rewind, Step, Stop
 from party_node.log import Log, place
 from party_node.node import Node
+from party_node.places import Place
 from party_node.rounds import PeerLink
 
 _STOP_SECONDS = 5.0  # between the client's STOP at one node and at the other
 _STUCK_SECONDS = 2.0
+_COMPLAIN_SECONDS = 1.0
 
 Job = tuple[int, int, memoryview]
 """A section to prepare: first row, section, material."""
@@ -50,6 +52,8 @@ class ServedSession:
         self._over = Event()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._steps: SimpleQueue[Step | None] = SimpleQueue()
+        self._called: SimpleQueue[Link | ProtocolError | None] = SimpleQueue()
+        self._held: Place | None = None
         self._place: tuple[int, int] | None = None  # the section that comes in pieces: first row, number
         self._section, self._collected = lasting(0), 0  # and what came of it
         self._evaluator: Evaluator | None = None
@@ -62,15 +66,16 @@ class ServedSession:
         try:
             hello = self._session.receive(self._link.receive(self._node.limits.handshake_seconds))
             if isinstance(hello, Hello):
-                with self._node.place_for(self._session.session or b""):
-                    self._serve(hello)
+                with self._node.places.take(self._session.session or b"", self._link.peer_fingerprint, self._give_way) as place:
+                    self._serve(hello, place)
         except Exception as error:  # whatever it was, the node goes on
             self._fail(error)
         finally:
             self._link.close()
             trim(pages=True)
 
-    def _serve(self, hello: Hello) -> None:
+    def _serve(self, hello: Hello, place: Place) -> None:
+        self._held = place
         self._log = self._log.bind(session=(self._session.session or b"").hex()[:8])
         self._log.info("session opened", context=hello.context, prefix=hello.prefix)
         key = self._session.key("streams")
@@ -158,12 +163,16 @@ class ServedSession:
     # The stepper
 
     def _compute(self) -> None:
-        peer = self._peer = self._join()
+        peer = self._join()
+        if peer is None:
+            return
+        self._use(Place.meet)
         self._say(self._session.send_ready)
         while (step := self._steps.get()) is not None and not self._over.is_set():
             self._step(self._running(), peer, step)
 
-    def _join(self) -> PeerLink:
+    def _join(self) -> PeerLink | None:
+        """The link to the other node's half of this session, once both have greeted; None if this one is over before."""
         node, hello, session = self._node, self._session.hello, self._session.session
         if hello is None or session is None:
             raise RuntimeError("HELLO comes first")
@@ -175,25 +184,44 @@ class ServedSession:
             role=node.pack.role,
             start_id=hello.start_id,
         )
-        if node.peer.is_dialled:
-            link, first = node.dial(), None
-        else:
-            arrival = node.meeting.take(session, self._over.is_set)
-            if arrival is None:
-                raise ProtocolError("no-peer", f"the other node did not call within {node.limits.pairing_seconds:g} s")
-            link, first = arrival
-        joined = PeerLink(link, peer, node.limits.round_seconds)
-        try:
-            joined.greet(first, node.limits.pairing_seconds)
-        except BaseException:
+        arrival = self._dial() if node.peer.is_dialled else node.meeting.take(session, self._over.is_set)
+        if arrival is None:
+            raise ProtocolError("no-peer", f"the other node did not call within {node.limits.pairing_seconds:g} s")
+        link, first = arrival
+        joined = self._peer = PeerLink(link, peer, node.limits.round_seconds)
+        if self._over.is_set():  # `_end` may have looked already
             joined.abort()
-            raise
+            return None
+        joined.greet(first, node.limits.pairing_seconds)
         return joined
+
+    def _dial(self) -> tuple[Link, None] | None:
+        """The other node, called in a thread of its own: a client that leaves keeps no place until there is an answer."""
+        thread = Thread(target=self._call, name="trine-dial", daemon=True)
+        thread.start()
+        found = self._called.get()
+        if isinstance(found, ProtocolError):
+            raise found
+        return None if found is None else (found, None)
+
+    def _call(self) -> None:
+        try:
+            link = self._node.dial()
+        except ProtocolError as error:
+            self._called.put(error)
+            return
+        except Exception as error:  # whatever it was, nobody is to wait for ever
+            self._called.put(ProtocolError("failed", place(error)))
+            return
+        self._called.put(link)
+        if self._over.is_set():  # nobody may take it any more
+            link.abort()
 
     def _step(self, evaluator: Evaluator, peer: PeerLink, step: Step) -> None:
         rounds, sent = peer.rounds, peer.bytes_sent
         request = StepRequest(step.first_row, step.first_position, step.answers, step.deltas, step.kappa2)
         peer.begin()
+        self._use()
         try:
             answer = evaluator.step(request, peer.exchange, self._progress(step.count))
         except (SessionStopped, ValueError) as error:
@@ -203,6 +231,7 @@ class ServedSession:
                 self._end_step(peer)
             return
         self._rows += step.count
+        self._use()
         rounds, sent = peer.rounds - rounds, peer.bytes_sent - sent
         self._say(lambda: self._session.send_answer(answer.alarm, answer.logits, rounds, sent))
         self._say(self._session.send_stopped_if_late)
@@ -217,9 +246,17 @@ class ServedSession:
 
     def _progress(self, count: int) -> Callable[[int, int], None]:
         """PROGRESS while a prompt is computed; a single token is over before anybody could read it."""
-        if count == 1:
-            return lambda rows, section: None
-        return lambda rows, section: self._say(lambda: self._session.send_progress(rows, section))
+
+        def tell(rows: int, section: int) -> None:
+            self._use()
+            if count > 1:
+                self._say(lambda: self._session.send_progress(rows, section))
+
+        return tell
+
+    def _use(self, how: Callable[[Place], None] = Place.use) -> None:
+        if self._held is not None:
+            how(self._held)
 
     # The end
 
@@ -245,11 +282,21 @@ class ServedSession:
             self._complain(ProtocolError("failed"))
         self._link.close()
 
+    def _give_way(self) -> None:
+        """Somebody else waits for this session's place, which it does not use."""
+        self._fail(ProtocolError("idle", "somebody else waited for the place"))
+
     def _complain(self, error: ProtocolError) -> None:
-        try:
-            self._say(lambda: self._session.send_error(error))
-        except (TrineError, ValueError):
-            self._log.info("client not told", code=error.code)
+        """Say why; a client that does not read, behind whatever else it does not read, hears nothing."""
+        if self._sending.acquire(timeout=_COMPLAIN_SECONDS):
+            try:
+                self._link.send(self._session.send_error(error), _COMPLAIN_SECONDS)
+                return
+            except (TrineError, ValueError):
+                pass
+            finally:
+                self._sending.release()
+        self._log.info("client not told", code=error.code)
 
     def _end(self, evaluator: Evaluator, threads: list[Thread]) -> None:
         """Wake every thread, wait for them, and give everything back."""
@@ -258,6 +305,7 @@ class ServedSession:
         evaluator.close()
         self._jobs.put(None)
         self._steps.put(None)
+        self._called.put(None)
         if self._peer is not None:
             self._peer.stop.set()
             self._peer.abort()

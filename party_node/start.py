@@ -30,6 +30,7 @@ class Options:
     peer_cert: Path
     client_certs: tuple[Path, ...]
     sessions: int
+    client_sessions: int | None = None
     weights: Halves = Halves.AUTO
 
 
@@ -46,8 +47,14 @@ def make_server(options: Options, listener: socket.socket) -> Server:
     log.info("loaded", weights=str(Halves.STORED if pack.stored else Halves.DRAWN))
     warm_up(pack)
     peer = Peer(*options.peer, dialling, fingerprint(other), own.fingerprint)
-    node = Node(pack, peer, Limits(sessions=options.sessions))
+    node = Node(pack, peer, limits_of(options))
     return Server(node, listener, accepting, frozenset(prints), log)
+
+
+def limits_of(options: Options) -> Limits:
+    """Unless it is said otherwise, one client cannot hold all places."""
+    usual = min(Limits().client_sessions, max(1, options.sessions - 1))
+    return Limits(sessions=options.sessions, client_sessions=options.client_sessions or usual)
 
 
 def _pack(options: Options) -> NodePack:

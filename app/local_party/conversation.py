@@ -8,22 +8,32 @@ Rule 4. After a failure the next `generate` opens a new session: fresh keys, the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Event
+from threading import Event, Timer
 from typing import Self
 
 from app.local_party.endpoints import Endpoints
 from app.local_party.figures import Statistics
+from app.local_party.inbox import Inbox
 from app.local_party.session import Report, Session, open_session
-from engine.errors import InputError, ProtocolError, SessionStopped
+from engine.errors import InputError, LinkError, ProtocolError, SessionStopped
 from engine.generate.draft import accepted, check_drafts, choose_along, look_up
 from engine.generate.sampling import Chooser
 from engine.provision.pack import ClientModel
 
 QUEUE_BYTES = 1_200_000_000
 """Memory of the rows that are prepared at either node: the second one's for about 130 tokens of the 135M model."""
+STOP_SECONDS = 0.8
+"""After a stop, until a session is given up that does not hear it."""
+SETTLE_SECONDS = 3.0
+"""For a stop to come through at both nodes before the next question, which opens a new session otherwise."""
+RETRY_SECONDS = 75.0
+"""For busy nodes, which are asked again when they say: longer than an idle session keeps its place from whoever waits."""
+
+_LEAST_SECONDS = 0.1  # between two tries, whatever a node says
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,13 @@ class Status:
     """"connected", "lost", or "connecting" while there is no link."""
     prepared_rows: int = 0
     """Tokens that the nodes are prepared for."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """What `generate` is doing between two tokens."""
+
+    cutting: bool = False  # a stop has given it a time to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +76,8 @@ class Conversation:
         self._session: Session | None = None
         self._closed = False
         self._stopping = Event()
+        self._inbox = Inbox()  # of the session that is being opened
+        self._work: _Work | None = None
 
     @classmethod
     def open(
@@ -128,11 +147,17 @@ class Conversation:
         return self._generate(tokens, prefix, _Asked(max_tokens, choose, stop_tokens, on_progress, drafts))
 
     def stop(self) -> None:
-        """End the running `generate` with SessionStopped; both nodes stop computing. From any thread."""
+        """End the running `generate` with SessionStopped, within a second; both nodes stop computing. From any thread."""
         self._stopping.set()
-        session = self._session
+        session, work = self._session, self._work
         if session is not None:
             session.stop()
+        self._inbox.wake()
+        if work is not None and not work.cutting:
+            work.cutting = True
+            timer = Timer(STOP_SECONDS, self._cut, (work,))
+            timer.daemon = True
+            timer.start()
 
     def close(self) -> None:
         """Leave both nodes. Idempotent."""
@@ -145,8 +170,28 @@ class Conversation:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _cut(self, work: _Work) -> None:
+        """What was stopped still waits for a node or for the line to it: do without."""
+        session = self._session
+        if self._work is work and session is not None:
+            session.abort()
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Whatever fails in here once a stop was asked for is the stop."""
+        self._work = _Work()
+        try:
+            yield
+        except (LinkError, ProtocolError):
+            if not self._stopping.is_set():
+                raise
+            raise SessionStopped from None
+        finally:
+            self._work = None
+
     def _generate(self, tokens: list[int], prefix: int, asked: _Asked) -> Generator[int, None, None]:
-        session = self._connect(prefix)
+        with self._working():
+            session = self._connect(prefix)
         session.begin_answer()
         if self._stopping.is_set():
             raise SessionStopped
@@ -165,7 +210,7 @@ class Conversation:
 
     def _step(self, session: Session, tokens: list[int], drafts: list[int], asked: _Asked, *, decoding: bool) -> list[int]:
         """The tokens behind `tokens` that one step makes."""
-        with _ending(session):
+        with self._working(), self._ending(session):
             same = _common(tokens, session.tokens)
             if same < len(session.tokens):
                 session.rewind(same)
@@ -173,25 +218,66 @@ class Conversation:
         drafts = drafts[: len(logits) - 1]  # the others found no rows
         chosen = choose_along(logits, drafts, tokens, asked.choose, asked.stop_tokens)
         if drafts:
-            with _ending(session):
+            with self._working(), self._ending(session):
                 session.settle(len(drafts), accepted(drafts, chosen), len(chosen))
         return chosen
+
+    @contextmanager
+    def _ending(self, session: Session) -> Iterator[None]:
+        """Anything but a stop that goes wrong here is the session's end; what a stop spoils is let go of, and left later."""
+        try:
+            yield
+        except SessionStopped:
+            raise
+        except BaseException as error:
+            if self._stopping.is_set():
+                session.abort()
+            else:
+                session.close(error if isinstance(error, ProtocolError) else None)
+            raise
 
     def _connect(self, prefix: int) -> Session:
         """The session, a new one if there is none that stands and has this prefix."""
         if self._closed:
             raise ValueError("the conversation was closed")
         session = self._session
-        if session is None or session.failed or session.prefix != prefix:
+        if session is None or session.failed or session.prefix != prefix or not self._stopped(session):
             self._leave()
-            session = self._session = open_session(
-                self._parties,
-                self._model,
-                prefix=prefix,
-                context=self._context,
-                queue_bytes=self._queue_bytes,
-            )
+            session = self._session = self._open(prefix)
         return session
+
+    def _stopped(self, session: Session) -> bool:
+        """Whether an earlier stop has come through at both nodes; False if the session is not worth waiting for."""
+        try:
+            stopped = session.settle_stop(SETTLE_SECONDS, self._stopping.is_set)
+        except (LinkError, ProtocolError):
+            return False
+        if self._stopping.is_set():
+            raise SessionStopped
+        return stopped
+
+    def _open(self, prefix: int) -> Session:
+        """A new session; nodes that are busy are asked again when they say, for `RETRY_SECONDS` in all."""
+        deadline = time.monotonic() + RETRY_SECONDS
+        while True:
+            inbox = self._inbox = Inbox()
+            try:
+                return open_session(
+                    self._parties,
+                    self._model,
+                    prefix=prefix,
+                    context=self._context,
+                    queue_bytes=self._queue_bytes,
+                    inbox=inbox,
+                    stopping=self._stopping,
+                )
+            except ProtocolError as error:
+                seconds = error.retry_after
+                if error.code != "busy" or seconds is None or time.monotonic() + seconds > deadline:
+                    raise
+            self._inbox = Inbox()
+            if self._inbox.wait(self._stopping.is_set, max(seconds, _LEAST_SECONDS)):
+                raise SessionStopped
 
     def _leave(self) -> None:
         session = self._session
@@ -217,18 +303,6 @@ class Conversation:
         if len(tokens) < 2:
             raise InputError("there is nothing to answer: the prompt has no tokens")
         raise InputError("the conversation does not begin as this model's conversations do")
-
-
-@contextmanager
-def _ending(session: Session) -> Iterator[None]:
-    """Anything but a stop that goes wrong here is the session's end."""
-    try:
-        yield
-    except SessionStopped:
-        raise
-    except BaseException as error:
-        session.close(error if isinstance(error, ProtocolError) else None)
-        raise
 
 
 def _common(tokens: Sequence[int], held: Sequence[int]) -> int:

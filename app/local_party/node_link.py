@@ -30,7 +30,7 @@ class NodeLink:
         self._inbox = inbox
         self._sending = Lock()
         self._said = 0
-        self._closing = False
+        self._closing = self._let_go = False
         self._reader = Thread(target=self._read, name=f"trine-{self.party}", daemon=True)
 
     @property
@@ -61,6 +61,11 @@ class NodeLink:
             # The reader, or the other node's, has just ended the session: it knows why.
             raise self._inbox.failure(_KNOWN_SECONDS) or LinkError("the session is over", self.party) from None
 
+    def abort(self) -> None:
+        """Let go of the node at once, from any thread; whoever waits for it gets LinkError."""
+        self._let_go = True
+        self.link.abort()
+
     def close(self, error: ProtocolError | None = None) -> None:
         """Leave the node, with the reason if there is one, and wait for the reader. Idempotent."""
         self._leave(error)
@@ -81,7 +86,7 @@ class NodeLink:
             while True:
                 event = self.session.receive(self.link.receive())
                 if isinstance(event, PeerError):
-                    self._fail(ProtocolError(event.code, _said(f"{self.party} says", event.text)))
+                    self._fail(ProtocolError(event.code, _said(f"{self.party} says", event.text), event.retry_after))
                     return
                 if isinstance(event, Bye):
                     self._fail(LinkError("left the session", self.party))
@@ -100,7 +105,8 @@ class NodeLink:
         failed = not self._closing
         if failed:
             lost_the_other = isinstance(error, ProtocolError) and error.code == "no-peer"
-            self.state = "connecting" if lost_the_other else "lost"
+            gave_way = isinstance(error, ProtocolError) and error.code == "idle"
+            self.state = "connecting" if lost_the_other or gave_way or self._let_go else "lost"
             self._inbox.fail(self.role, error)
         self.link.close()
         if failed and self.partner is not None:

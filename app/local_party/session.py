@@ -13,19 +13,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from threading import Event
 
 import numpy as np
 
+from app.local_party.calling import Greetings, call, order
 from app.local_party.dealing import REJECTED_ROWS, Dealing
 from app.local_party.endpoints import Endpoints
 from app.local_party.figures import Phase, Progress, Statistics
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import NodeLink
-from engine.errors import InputError, LinkError, ProtocolError, SessionStopped
+from engine.errors import InputError, ProtocolError, SessionStopped
 from engine.gates.plan import Plan, made_bytes
 from engine.link import client_tls, connect
+from engine.link.link import Link
 from engine.models.planning import plans
 from engine.parties.dealer import Dealer, StepRequest
 from engine.provision.pack import ClientModel
@@ -41,7 +44,31 @@ Report = Callable[[Progress], None]
 SESSION_BYTES = 16
 _WELCOME_SECONDS = 5.0
 _READY_SECONDS = 15.0  # the nodes give each other 10 to meet
+_STOPPED_SECONDS = 0.6  # until both nodes have stopped; after that it goes on while the person goes on, too
 _MAX_REDONE = 5  # in one prompt or token: by then it is no accident
+
+
+@dataclass(slots=True)
+class _Halt:
+    """A stop that is on its way to both nodes: of a step at `position` whose last row is `row`."""
+
+    position: int
+    row: int
+    tokens: list[int]
+    answers: dict[int, Answer]
+    told: set[int]
+    stopped: set[int] = field(default_factory=set)
+
+    @property
+    def over(self) -> bool:
+        """Whether each node has stopped, or had answered before it was told."""
+        return self.stopped == self.told and {1, 2} <= self.told | set(self.answers)
+
+    def hear(self, role: int, event: ClientEvent) -> None:
+        if isinstance(event, Answer):
+            self.answers[role] = event
+        elif isinstance(event, Stopped):
+            self.stopped.add(role)
 
 
 @cache
@@ -63,6 +90,7 @@ class Session:
         self._cold_start_seconds = 0.0
         self._dealer, self._inbox = dealer, inbox
         self._stopping = Event()
+        self._halt: _Halt | None = None
 
     @property
     def failed(self) -> bool:
@@ -147,6 +175,12 @@ class Session:
             del self.tokens[right:]
         self._phases[True] = self._phases[True].with_rows(made - 1, lost)
 
+    def abort(self) -> None:
+        """Let go of both nodes at once, from any thread: whoever waits for them gets LinkError. `close` gives back the rest."""
+        self.dealing.end()
+        for link in self.links:
+            link.abort()
+
     def close(self, error: ProtocolError | None = None) -> None:
         """Leave both nodes, with the reason if there is one. Idempotent."""
         self.dealing.end()
@@ -188,28 +222,38 @@ class Session:
         return answers[1], request.first_row + len(tokens) - 1
 
     def _stop(self, request: StepRequest, tokens: Sequence[int], answers: dict[int, Answer]) -> None:
-        """End the step at both nodes, or let it count where it was faster, and deal anew."""
-        told = self.dealing.stop()
-        stopped: set[int] = set()
-        while stopped != told or any(link.role not in told | set(answers) for link in self.links):
-            heard = self._inbox.take(lambda: False)
+        """End the step at both nodes, or let it count where it was faster, and deal anew: now, or in `settle_stop`."""
+        row = request.first_row + len(tokens) - 1
+        self._halt = _Halt(request.first_position, row, [*tokens], answers, self.dealing.stop())
+        self.settle_stop(_STOPPED_SECONDS)
+
+    def settle_stop(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """Whether no stop is on its way any more; waits for so many seconds, until `until()` after a wake.
+
+        Raises LinkError and ProtocolError when the session is over.
+        """
+        deadline = time.monotonic() + seconds
+        while (halt := self._halt) is not None and not halt.over:
+            heard = self._inbox.take(until, max(0.0, deadline - time.monotonic()))
             if heard is None:
-                continue
-            role, event = heard
-            if isinstance(event, Answer):
-                answers[role] = event
-            elif isinstance(event, Stopped):
-                stopped.add(role)
-        position, further = request.first_position, False
+                return False
+            halt.hear(*heard)
+        if halt is not None:
+            self._halt = None
+            self._resume(halt)
+        return True
+
+    def _resume(self, halt: _Halt) -> None:
+        position, further, answers = halt.position, False, halt.answers
         if len(answers) == len(self.links):
             compare(answers[1], answers[2])
-            further = self._dealer.wrapped(request.first_row + len(tokens) - 1, answers[1].alarm)
+            further = self._dealer.wrapped(halt.row, answers[1].alarm)
             if not further:
-                self.tokens.extend(tokens)
-                position += len(tokens)
+                self.tokens.extend(halt.tokens)
+                position += len(halt.tokens)
         elif answers:
             raise ProtocolError("out-of-place", "one node answered a step that the other one stopped")
-        self.dealing.resume(position, discard=further or len(told) < len(self.links))
+        self.dealing.resume(position, discard=further or len(halt.told) < len(self.links))
 
     def _logits(self, row: int, answer: Answer) -> Real:
         """Of the answered rows, the last of which is `row`, [rows, vocab]."""
@@ -245,28 +289,38 @@ def warm_up(model: ClientModel, tick: Callable[[], None] = lambda: None) -> None
     dealer.logits(dealer.request([0]).first_row, bytes(LOGIT_BYTES * model.spec.vocab))
 
 
-def open_session(parties: Endpoints, model: ClientModel, *, prefix: int, context: int, queue_bytes: int) -> Session:
-    """Dial both nodes and agree on everything; dealing has begun when this returns.
+def open_session(
+    parties: Endpoints,
+    model: ClientModel,
+    *,
+    prefix: int,
+    context: int,
+    queue_bytes: int,
+    inbox: Inbox | None = None,
+    stopping: Event | None = None,
+) -> Session:
+    """Call both nodes and agree on everything; dealing has begun when this returns.
 
     Raises:
         LinkError: a node cannot be reached or does not answer.
         ProtocolError: a node is not what it should be, is busy, or cannot reach the other one.
         InputError: the queue is too small for a single row.
+        SessionStopped: `stopping` was set, and `inbox` woken.
     """
-    began = time.monotonic()
-    inbox = Inbox()
+    began, inbox, stopping = time.monotonic(), inbox or Inbox(), stopping or Event()
+    links: dict[int, NodeLink] = {}
     with ExitStack() as undo:
-        session = fresh(SESSION_BYTES)
-        terms = _terms(parties, model, context, queue_bytes)
-        one, two = (
-            _dial(parties, role, ClientSession(terms[role - 1], session, prefix=prefix), inbox, undo) for role in (1, 2)
-        )
-        one.partner, two.partner = two, one
-        for link in (one, two):
+        undo.callback(_leave, links, stopping)
+        session, terms = fresh(SESSION_BYTES), _terms(parties, model, context, queue_bytes)
+        greetings = Greetings(inbox, stopping)
+        for role in order(parties):
+            called = call(partial(_dial, parties, role), inbox, stopping)
+            link = links[role] = NodeLink(role, called, ClientSession(terms[role - 1], session, prefix=prefix), inbox)
             link.listen()
             link.say(link.session.send_hello)
-        greetings = _Greetings(inbox)
-        greetings.wait(Welcome, _WELCOME_SECONDS)
+            greetings.wait(Welcome, _WELCOME_SECONDS, role)
+        one, two = links[1], links[2]
+        one.partner, two.partner = two, one
         keys = one.session.key("streams"), two.session.key("streams")
         dealer = Dealer(model.spec, model.seeds, keys, fresh(KEY_BYTES), prefix=prefix, context=context)
         for link in (one, two):
@@ -274,11 +328,16 @@ def open_session(parties: Endpoints, model: ClientModel, *, prefix: int, context
                 raise InputError(
                     f"a prepared token takes {needed:,} bytes and {link.party}'s queue has {link.session.queue_bytes:,}"
                 )
-        greetings.wait(Ready, _READY_SECONDS)
+        greetings.wait(Ready, _READY_SECONDS, 1, 2)
         opened = Session(model, (one, two), inbox, dealer)
         undo.pop_all()
     opened.start(time.monotonic() - began)
     return opened
+
+
+def _leave(links: dict[int, NodeLink], stopping: Event) -> None:
+    for link in links.values():
+        link.abort() if stopping.is_set() else link.close()
 
 
 def _terms(parties: Endpoints, model: ClientModel, context: int, queue_bytes: int) -> list[Terms]:
@@ -306,26 +365,7 @@ def _made_bytes(program: Sequence[Plan], role: int, count: int, position: int) -
     return made_bytes(program, Rows(0, position, count), role)
 
 
-def _dial(parties: Endpoints, role: int, session: ClientSession, inbox: Inbox, undo: ExitStack) -> NodeLink:
+def _dial(parties: Endpoints, role: int) -> Link:
     node = parties.nodes[role - 1]
     tls = client_tls(parties.identity, node.certificate)
-    link = NodeLink(role, connect(node.host, node.port, "/session", tls, party=f"node {role}"), session, inbox)
-    undo.callback(link.close)
-    return link
-
-
-class _Greetings:
-    """WELCOME and READY of both nodes: one may be ready before the other's WELCOME was read."""
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-        self._heard: set[tuple[int, type[ClientEvent]]] = set()
-
-    def wait(self, kind: type[ClientEvent], seconds: float) -> None:
-        """Until both have said it."""
-        deadline = time.monotonic() + seconds
-        while missing := [role for role in (1, 2) if (role, kind) not in self._heard]:
-            event = self._inbox.take(lambda: False, max(0.0, deadline - time.monotonic()))
-            if event is None:
-                raise LinkError(f"no answer within {seconds:g} s", f"node {missing[0]}")
-            self._heard.add((event[0], type(event[1])))
+    return connect(node.host, node.port, "/session", tls, party=f"node {role}")

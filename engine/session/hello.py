@@ -26,6 +26,7 @@ Role = Annotated[int, Field(ge=1, le=2)]
 Epoch = Annotated[int, Field(ge=0, lt=1 << 63)]
 Bytes = Annotated[int, Field(ge=0, lt=1 << 63)]
 Length = Annotated[int, Field(ge=1, lt=1 << 32)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
 class _Text(BaseModel):
@@ -107,14 +108,16 @@ class PeerHello(_Greeting):
 class _Error(_Text):
     code: Annotated[str, Field(max_length=64)]
     text: Annotated[str, Field(max_length=ERROR_BYTES)]
+    retry_after: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PeerError:
-    """ERROR: the other side gives up, `code` being one of `engine.errors.CODES`."""
+    """ERROR: the other side gives up, `code` being one of `engine.errors.CODES`; `retry_after` is in seconds."""
 
     code: str
     text: str
+    retry_after: float | None = None
 
     @classmethod
     def parse(cls, payload: Data) -> PeerError:
@@ -123,14 +126,14 @@ class PeerError:
             raise ProtocolError("malformed", "an ERROR that is too long")
         read = _Error.parse(payload)
         text = "".join(letter for letter in read.text if letter.isprintable())
-        return cls(read.code if read.code in CODES else "unknown-code", text)
+        return cls(read.code if read.code in CODES else "unknown-code", text, read.retry_after)
 
     def encode(self) -> bytes:
         """The payload, at most `ERROR_BYTES` long."""
         # A letter takes at most 6 bytes as JSON, so that this many always fit.
         text = self.text[: (ERROR_BYTES - 100) // 6].encode(errors="replace").decode()
-        return _Error(code=self.code, text=text).encode()
+        return _Error(code=self.code, text=text, retry_after=self.retry_after).model_dump_json(exclude_none=True).encode()
 
     def error(self) -> ProtocolError:
         """The exception for whoever has to give up, too."""
-        return ProtocolError(self.code, self.text)
+        return ProtocolError(self.code, self.text, self.retry_after)

@@ -109,7 +109,7 @@ class Machine(ABC, Generic[Event]):
 
     def send_error(self, error: ProtocolError) -> bytes:
         """ERROR: give the session up and say why; at most 1 kB."""
-        return self._write(FrameType.ERROR, PeerError(error.code, error.text).encode())
+        return self._write(FrameType.ERROR, PeerError(error.code, error.text, error.retry_after).encode())
 
     def send_bye(self) -> bytes:
         """BYE: the session is over."""

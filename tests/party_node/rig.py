@@ -28,7 +28,7 @@ from party_node.server import Server
 from tests.models.shared_small import SharedSmall
 
 SOON = 5.0
-QUICK = Limits(sessions=2, connections=8, handshake_seconds=1.0, pairing_seconds=1.0, round_seconds=5.0)
+QUICK = Limits(sessions=2, client_sessions=2, connections=8, handshake_seconds=1.0, pairing_seconds=1.0, round_seconds=5.0)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from engine.errors import InputError, LinkError, ModelError, TrineError
 from engine.link import make_identity
 from engine.parties.room import Halves
 from party_node.main import address, listening
-from party_node.start import Options, make_server
+from party_node.start import Options, limits_of, make_server
 from tests.models.shared_small import SharedSmall
 
 
@@ -50,6 +50,12 @@ def options(small: SharedSmall, certificates: Path) -> Options:
 def test_what_cannot_be_used(options: Options, kind: type[TrineError], says: str, changes: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(kind, match=says):
         make_server(replace(options, **changes), listener)
+
+
+@pytest.mark.parametrize(("sessions", "said", "each"), [(1, None, 1), (2, None, 1), (3, None, 2), (9, None, 2), (4, 4, 4)])
+def test_one_client_cannot_hold_all_places_unless_it_may(options: Options, sessions: int, said: int | None, each: int) -> None:
+    limits = limits_of(replace(options, sessions=sessions, client_sessions=said))
+    assert (limits.sessions, limits.client_sessions) == (sessions, each)
 
 
 def test_two_parties_with_one_certificate_are_refused(options: Options) -> None:
