@@ -3,12 +3,15 @@
 import os
 import sys
 
+from engine.ring.core_files import forbid_core_files
+
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Entry point."""
     _open_standard_files()
+    forbid_core_files()
     try:
         from app.commands import app
         from app.visible import forgive_letters

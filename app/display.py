@@ -22,7 +22,7 @@ def why_no_window() -> str | None:
         return "DISPLAY and WAYLAND_DISPLAY are not set"
     try:
         asked = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-c", _ASK],
+            [sys.executable, "-P", "-c", _ASK],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

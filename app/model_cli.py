@@ -23,6 +23,7 @@ from rich.table import Table
 from app.signals import unwinding
 from app.visible import forgive_letters, shown, visible
 from engine.errors import InputError, TrineError
+from engine.ring.core_files import forbid_core_files
 
 if TYPE_CHECKING:
     from engine.models.config import ModelSpec
@@ -211,6 +212,7 @@ def _progress() -> "Iterator[Report]":
 
 def main() -> None:
     """Entry point."""
+    forbid_core_files()
     forgive_letters()
     app()
 

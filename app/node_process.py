@@ -91,7 +91,7 @@ class NodeProcess:
                 }
                 words = [str(word) for option in options.items() for word in option]
                 self._process = subprocess.Popen(  # noqa: S603 - our own program
-                    [sys.executable, "-m", "party_node.main", *words, "--exit-with-stdin"],
+                    [sys.executable, "-P", "-m", "party_node.main", *words, "--exit-with-stdin"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self._log,

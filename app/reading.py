@@ -57,7 +57,7 @@ def read_checking(path: Path, tokens: int, limits: Limits = LIMITS) -> list[list
 def _asked(path: Path, limits: Limits, what: str) -> dict[str, Any]:
     words = [os.fspath(path), what, str(limits.seconds), str(limits.memory)]
     child = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "app.reading", *words],
+        [sys.executable, "-P", "-m", "app.reading", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # the libraries say there where their panics come from

@@ -1,7 +1,7 @@
 """`trine-node`: start one evaluator, say when it is ready, serve until SIGTERM.
 
 Exit code 0 after SIGTERM, SIGINT or the end of stdin; 2 if the model or an option cannot be used; 3 if the address or
-the identity cannot.
+the identity cannot; 4 if the cache of compiled kernels cannot be made.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import typer
 
 from engine.errors import InputError, LinkError, TrineError
 from engine.parties.room import Halves
+from engine.ring.core_files import forbid_core_files
 from engine.ring.process import NODE_BYTES, tune_process
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def _serve(server: Server, listener: socket.socket, *, exit_with_stdin: bool) ->
 
 def main() -> None:
     """The console command."""
+    forbid_core_files()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)  # those show what variables hold
     app.command()(node)
     app()

@@ -2,11 +2,18 @@
 
 Numba's cache index is unpickled when it is read, so its directory must be ours alone (mode 0700);
 and a cached kernel keeps calling the *old* version of a function that changed in another file, so the
-directory is named by a digest of all kernel sources. Both, and the width of the vectors, are decided before numba is imported.
+directory is named by a digest of all kernel sources. Both, and the width of the vectors, are decided before numba is imported,
+which is told nothing by anybody else: a setting of the environment, or a file in the current directory, would at best have all
+kernels compiled once more.
 """
 
 import os
-from collections.abc import Callable
+import shutil
+import stat
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -18,18 +25,62 @@ import platformdirs
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from engine.errors import InputError, OutputError
+
 
 def _private_cache() -> Path:
-    """Make (mode 0700) and return the cache directory that belongs to exactly these sources."""
+    """Make (mode 0700) and return the cache directory that belongs to exactly these sources.
+
+    Raises:
+        OutputError: it cannot be made here, or belongs to somebody else.
+    """
     digest = blake2b(digest_size=12)
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    root = Path(platformdirs.user_cache_dir("trine")) / "numba"
-    directory = root / digest.hexdigest()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in (root, directory):
-        path.chmod(0o700)
+    ours = Path(platformdirs.user_cache_dir("trine"))
+    directory = ours / "numba" / digest.hexdigest()
+    try:
+        ours.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_own(ours)  # who owns it could exchange what lies in it
+        for path in (directory.parent, directory):
+            _make_private(path)
+    except OSError as error:
+        what = f"the cache of compiled kernels cannot be made: {error.strerror or error}"
+        raise OutputError(f"{what}; name another place with XDG_CACHE_HOME", error.filename or directory) from error
     return directory
+
+
+def _make_private(path: Path) -> None:
+    """A directory there that is ours alone: what is none, or was open to others who could have written to it, is taken away."""
+    with suppress(FileNotFoundError):
+        if not path.is_dir():
+            path.unlink()
+        elif _require_own(path) & (stat.S_IWGRP | stat.S_IWOTH):
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    path.mkdir(mode=0o700, exist_ok=True)
+    if stat.S_IMODE(_require_own(path)) != 0o700:
+        path.chmod(0o700)
+
+
+def _require_own(path: Path) -> int:
+    """A directory's mode; OutputError if it belongs to another user."""
+    found = path.stat()
+    if found.st_uid != os.geteuid():
+        what = "this cache belongs to another user, and what is loaded from it is run"
+        raise OutputError(f"{what}: take it away, or name another place with XDG_CACHE_HOME", path)
+    return found.st_mode
+
+
+def _forget_settings() -> None:
+    """Of numba's in the environment none is kept, nor of OpenMP's, which it looks for: we use neither's threads.
+
+    Raises:
+        InputError: one of them switches the compiler off.
+    """
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise InputError("NUMBA_DISABLE_JIT switches off the compiler that Trine computes with: unset it")
+    for name in [name for name in os.environ if name.startswith(("NUMBA_", "OMP_", "GOMP_", "KMP_"))]:
+        del os.environ[name]
 
 
 def _widest_vectors() -> str:
@@ -44,10 +95,34 @@ def _widest_vectors() -> str:
     return str(host.flatten())
 
 
-os.environ["NUMBA_CACHE_DIR"] = str(_private_cache())
-os.environ.setdefault("NUMBA_CPU_FEATURES", _widest_vectors())
+@contextmanager
+def _no_settings_file() -> Iterator[None]:
+    """Numba reads none from the current directory, which may be anyone's: it cannot where it finds no YAML, and warns."""
+    missing = object()
+    yaml = sys.modules.get("yaml", missing)
+    sys.modules["yaml"] = None  # type: ignore[assignment]  # so says the import system that there is no such module
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        if yaml is missing:
+            del sys.modules["yaml"]
+        else:
+            sys.modules["yaml"] = yaml  # type: ignore[assignment]  # a module, as it was
 
-import numba  # noqa: E402  its settings must stand before this import
+
+_forget_settings()
+os.environ["NUMBA_CACHE_DIR"] = str(_private_cache())
+os.environ["NUMBA_CPU_FEATURES"] = _widest_vectors()
+
+with _no_settings_file():
+    import numba  # its settings must stand before this import
+
+numba.core.config._config_fname = ""  # which it looks for whenever it compiles
+
+from engine.ring import kernel_cache  # noqa: E402  it imports numba
+
+_Cache = kernel_cache.in_directory(Path(os.environ["NUMBA_CACHE_DIR"]))
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,7 +131,9 @@ T = TypeVar("T", bound=np.generic)
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` on first call: ``nogil``, cached on disk, unchecked indices."""
-    compiled: Callable[P, R] = numba.njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")(function)
+    dispatcher: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    dispatcher._cache = _Cache(function)  # as `cache=True` sets numba's own
+    compiled: Callable[P, R] = dispatcher
     return compiled
 
 
