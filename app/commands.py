@@ -124,16 +124,17 @@ def ask(
         if not text.strip():
             raise InputError("there is nothing to answer: the question is empty")
         from app.start import start_demo
-        from app.terminal import answer, cut_note, showing_progress, writing
+        from app.terminal import answer, cut_note, say_notices, showing_progress, writing
 
         with ExitStack() as stack:
             with showing_progress() as report:
                 running = stack.enter_context(start_demo(settings, model, report, text))
                 report("connecting to both nodes", 0, 0)
-                running.chat.open()
+                notices = running.chat.open().status.notices
                 cold = time.monotonic() - began
                 show = _ignore if as_json else writing(report)
                 last, interrupted = answer(running.chat, lambda chat, emit: chat.send(text, emit), show)
+            say_notices(notices)
             if not as_json and (stats or not interrupted):
                 sys.stdout.write("\n")
             if isinstance(last, Done):

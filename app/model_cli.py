@@ -140,6 +140,7 @@ def identity(
 ) -> None:
     """Make what a node or a client shows to the others: a certificate for them to have, and its key, for nobody else."""
     from engine.link import make_identity
+    from engine.link.tls import validity
     from engine.provision.output import PRIVATE, make_directory, writing_to
 
     name = name or directory.resolve().name
@@ -155,6 +156,7 @@ def identity(
     sys.stdout.write(
         f"Made {directory}/certificate.pem, for the other parties, and {directory}/key.pem, for nobody else.\n"
         f"SHA-256 of the certificate: {made.fingerprint}\n"
+        f"It holds until {validity(made.certificate).until:%Y-%m-%d}; all parties are told a month before.\n"
     )
 
 

@@ -6,7 +6,7 @@ import importlib
 import re
 import sys
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from io import TextIOWrapper
 from queue import Empty, SimpleQueue
@@ -19,7 +19,7 @@ from app.start import Report, Running, Start
 from app.visible import read_question, shown, visible
 from engine.errors import InputError
 
-__all__ = ["answer", "chat_in_terminal", "cut_note", "showing_progress", "writing"]
+__all__ = ["answer", "chat_in_terminal", "cut_note", "say_notices", "showing_progress", "writing"]
 
 _ONE_MACHINE = (
     "In this demo all three run on this one machine. That shows how it works;\n"
@@ -90,8 +90,9 @@ def chat_in_terminal(start: Start) -> int:
         with showing_progress() as report:
             running = stack.enter_context(start(report))
             report("connecting to both nodes", 0, 0)
-            running.chat.open()
+            notices = running.chat.open().status.notices
         _say(f"You chat with {running.model}, computed by three parties: no party alone can read along.\n{_ONE_MACHINE}{_HELP}")
+        say_notices(notices)
         while (text := _read()) is not None and text != "/quit":
             job = _command(running, text)
             if job is not None:
@@ -145,6 +146,12 @@ def standing_note(last: Event | None) -> str:
         again = "." if isinstance(last, Failed) and isinstance(last.error, InputError) else ": /again asks it once more."
         return f"Not a word came, so the model will not hear this question{again}\n"
     return ""
+
+
+def say_notices(notices: Sequence[str]) -> None:
+    """A line each, on stderr."""
+    for notice in notices:
+        _say(f"{notice[:1].upper()}{notice[1:]}.\n")
 
 
 def cut_note(done: Done, chat: Chat) -> str:

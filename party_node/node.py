@@ -94,6 +94,6 @@ class Node:
                 ping_interval=None,  # it may be computing and not reading
             )
         except LinkError as error:
-            raise ProtocolError("no-peer", error.what) from error
+            raise ProtocolError("no-peer", str(error)) from error
         finally:
             self._dialling.release()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from engine.errors import LinkError, ModelError
 from engine.link import Identity, Tls, client_tls, load_identity, server_tls
-from engine.link.tls import fingerprint
+from engine.link.tls import fingerprint, validity
 from engine.parties.pack import NodePack
 from engine.parties.room import Halves
 from engine.provision.pack import load_node_pack
+from party_node.certificates import watch
 from party_node.limits import Limits
 from party_node.log import make_log
 from party_node.node import Node, Peer
@@ -43,6 +44,8 @@ def make_server(options: Options, listener: socket.socket) -> Server:
         raise LinkError("this node, the other node and the clients need a certificate each: two of these are the same")
     log = make_log(options.role)
     dialling, accepting = _protected(options, own, other, clients)
+    enrolled = {f"client {number}": validity(certificate) for number, certificate in enumerate(clients, 1)}
+    watch({"this node": validity(own.certificate), "the other node": validity(other)} | enrolled, log)
     pack = _pack(options)
     log.info("loaded", weights=str(Halves.STORED if pack.stored else Halves.DRAWN))
     warm_up(pack)

@@ -44,6 +44,8 @@ class Status:
     """"connected", "lost", or "connecting" while there is no link."""
     prepared_rows: int = 0
     """Tokens that the nodes are prepared for."""
+    notices: tuple[str, ...] = ()
+    """What a person should know of the parties' certificates, which still hold: the first words say whose."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Conversation:
         self._parties, self._model = parties, model
         self._context, self._queue_bytes = context, queue_bytes
         self._session: Session | None = None
+        self._notices: tuple[str, ...] = ()
         self._closed = False
         self._stopping = Event()
         self._inbox = Inbox()  # of the session that is being opened
@@ -107,9 +110,9 @@ class Conversation:
         """The parties' states now."""
         session = self._session
         if session is None:
-            return Status()
+            return Status(notices=self._notices)
         states = {f"node{link.role}": link.state for link in session.links}
-        return Status(states, session.statistics.prepared_rows)
+        return Status(states, session.statistics.prepared_rows, self._notices)
 
     @property
     def statistics(self) -> Statistics:
@@ -258,6 +261,7 @@ class Conversation:
 
     def _open(self, prefix: int) -> Session:
         """A new session; nodes that are busy are asked again when they say, for `RETRY_SECONDS` in all."""
+        self._notices = self._parties.notices()
         deadline = time.monotonic() + RETRY_SECONDS
         while True:
             inbox = self._inbox = Inbox()

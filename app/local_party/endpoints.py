@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.link import Identity
-from engine.link.tls import fingerprint
+from engine.link.tls import fingerprint, validity
+from engine.link.validity import today
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +29,14 @@ class Endpoints:
 
     identity: Identity
     nodes: tuple[Endpoint, Endpoint]
+
+    def notices(self) -> tuple[str, ...]:
+        """Of each certificate that does not hold now, or will not in a month, whose it is and what to do."""
+        parties = {
+            "your": self.identity.certificate,
+            "node 1's": self.nodes[0].certificate,
+            "node 2's": self.nodes[1].certificate,
+        }
+        now = today()
+        found = {whose: validity(certificate).notice(now) for whose, certificate in parties.items()}
+        return tuple(f"{whose} certificate {notice}" for whose, notice in found.items() if notice)

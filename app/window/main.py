@@ -388,6 +388,7 @@ class MainWindow(QMainWindow):
             self.status.set_states(status.states)
             rows = status.prepared_rows
             self.status.set_figure("prepared", f"{rows:,} tokens prepared" if rows else "")
+            self.status.set_notices(status.notices)
 
     def _say(self, text: str) -> None:
         """Have a screen reader say it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QWidget
@@ -56,6 +56,11 @@ class StatusLine(QWidget):
         self._figures[key] = text
         figures = [*filter(None, self._figures.values())]
         self.figures.say(*("  ·  ".join(figures[at:]) for at in range(len(figures) or 1)))
+
+    def set_notices(self, notices: Sequence[str]) -> None:
+        """What a person should know of the parties' certificates: the first in short, all of them in the tool tip."""
+        self.set_figure("notice", notices[0].partition(":")[0] if notices else "")
+        self.figures.setToolTip("\n".join(notices))
 
     def set_colors(self, colors: Colors) -> None:
         """Another appearance."""

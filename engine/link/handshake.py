@@ -31,6 +31,7 @@ from engine.link.connection import SILENT, Connection
 from engine.link.frames import MAX_MESSAGE
 from engine.link.keepalive import PATIENCE_SECONDS, PING_SECONDS
 from engine.link.tls import NAME, Tls
+from engine.link.validity import why_not_taken, why_refused
 
 HANDSHAKE_SECONDS = 5.0
 HEAD_LIMIT = 16 << 10
@@ -180,6 +181,8 @@ def _opening(plain: socket.socket, tls: Tls, party: str) -> Iterator[ssl.SSLSock
         sock.close()
         if isinstance(error, LinkError):
             raise error.at(party) from error.__cause__
+        if isinstance(error, ssl.SSLError) and (text := why_refused(error.reason or "", tls.own)):
+            raise LinkError(text, party) from error
         if isinstance(error, OSError):
             raise LinkError(f"the handshake failed: {error.strerror or error}", party) from error
         raise
@@ -203,15 +206,17 @@ def _secure(sock: ssl.SSLSocket, tls: Tls) -> Steps[str]:
         except ssl.SSLWantWriteError:
             yield select.POLLOUT
         except ssl.SSLCertVerificationError as error:
-            text = f"its certificate is not the pinned one ({error.verify_message})"
-            raise LinkError(text) from error
+            raise LinkError(why_not_taken(error.verify_code, error.verify_message, tls.known)) from error
         else:
             return tls.peer(sock)
 
 
 def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol) -> Steps[tuple[list[Event], bool]]:
     """Send what is to be sent and return what the peer's HTTP head and the bytes after it hold, and whether there are none."""
-    yield from _send(sock, protocol)
+    try:
+        yield from _send(sock, protocol)
+    except OSError as broken:
+        raise _why_broken(sock, broken) from broken
     read, data = 0, b""
     while not (events := protocol.events_received()):
         try:
@@ -227,6 +232,17 @@ def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol) ->
         protocol.receive_data(data)
         _refuse_if_failed(protocol)
     return events, len(events) == 1 and data.endswith(_HEAD_END)
+
+
+def _why_broken(sock: ssl.SSLSocket, broken: OSError) -> OSError:
+    """What the peer said before it hung up, where nothing can be sent any more: an alert may wait to be read."""
+    try:
+        sock.recv(1)
+    except ssl.SSLWantReadError:
+        return broken
+    except OSError as said:
+        return said
+    return broken
 
 
 def _answer(protocol: ServerProtocol, request: Request, fingerprint: str, admit: Mapping[str, Collection[str]]) -> str:

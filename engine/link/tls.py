@@ -27,10 +27,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from engine.errors import LinkError
+from engine.link.validity import Validity
 
 NAME = "trine"
 _CERTIFICATE_FILE = "certificate.pem"
 _KEY_FILE = "key.pem"
+_ALWAYS = (
+    datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC),
+    datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC),  # "no well-defined expiration" (RFC 5280, 4.1.2.5)
+)
 _KEY_BEGINS = b"-----BEGIN PRIVATE KEY-----"
 
 
@@ -94,20 +99,28 @@ def unnamed_file(content: bytes) -> Iterator[int]:
         yield file.fileno()
 
 
-def make_identity(name: str, *, days: int = 3650) -> Identity:
-    """A fresh self-signed certificate (ECDSA, P-256) for `name`, valid for `days` from now."""
+def make_identity(name: str, *, days: int | None = 3650) -> Identity:
+    """A fresh self-signed certificate (ECDSA, P-256) for `name`, valid for `days` from now.
+
+    None: at any time, for what is made anew with each start and never leaves a machine, whose clock may be wrong, or jump.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     # Unlike subjects, so that no store of pinned certificates confuses two of them.
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name} {secrets.token_hex(8)}")])
-    now = datetime.datetime.now(datetime.UTC)
+    if days is None:
+        since, until = _ALWAYS
+    else:
+        now = datetime.datetime.now(datetime.UTC)
+        since = now - datetime.timedelta(days=1)  # the other clock may be behind
+        until = now + datetime.timedelta(days=days)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))  # the other clock may be behind
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(since)
+        .not_valid_after(until)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
@@ -123,12 +136,17 @@ def make_identity(name: str, *, days: int = 3650) -> Identity:
 
 def fingerprint(certificate: bytes) -> str:
     """SHA-256 of the DER form of a PEM certificate, in hex; LinkError if it is none."""
-    return fingerprint_of_der(_der(certificate))
+    return fingerprint_of_der(_read(certificate).public_bytes(serialization.Encoding.DER))
 
 
-def _der(certificate: bytes) -> bytes:
+def validity(certificate: bytes) -> Validity:
+    """How long a PEM certificate holds; LinkError if it is none."""
+    return Validity.of(_read(certificate))
+
+
+def _read(certificate: bytes) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(certificate).public_bytes(serialization.Encoding.DER)
+        return x509.load_pem_x509_certificate(certificate)
     except ValueError as error:
         raise LinkError("a pinned certificate cannot be read") from error
 
@@ -140,10 +158,15 @@ def fingerprint_of_der(certificate: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How one side of a link is protected: the context, and the fingerprints that it accepts."""
+    """How one side of a link is protected: the context, and the fingerprints that it accepts.
+
+    `own` and `known` say how long its own certificate holds, and the pinned ones, for the words about one that does not.
+    """
 
     context: ssl.SSLContext
     pinned: frozenset[str]
+    own: Validity | None = None
+    known: tuple[Validity, ...] = ()
 
     def peer(self, sock: ssl.SSLSocket) -> str:
         """The fingerprint at the other end; LinkError if it is not a pinned one."""
@@ -170,15 +193,14 @@ def _tls(protocol: int, identity: Identity, pinned: Iterable[bytes]) -> Tls:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
-    prints = set()
-    for certificate in pinned:
-        der = _der(certificate)
-        prints.add(fingerprint_of_der(der))
-        context.load_verify_locations(cadata=der)
+    certificates = [_read(certificate) for certificate in pinned]
+    for certificate in certificates:
+        context.load_verify_locations(cadata=certificate.public_bytes(serialization.Encoding.DER))
     # ssl reads files only
     with unnamed_file(identity.certificate) as certificate_file, unnamed_file(identity.key) as key_file:
         try:
             context.load_cert_chain(f"/dev/fd/{certificate_file}", f"/dev/fd/{key_file}")
         except ssl.SSLError as error:
             raise LinkError("this party's own certificate and key do not fit") from error
-    return Tls(context, frozenset(prints))
+    known = tuple(map(Validity.of, certificates))
+    return Tls(context, frozenset(found.fingerprint for found in known), validity(identity.certificate), known)
