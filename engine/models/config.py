@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.functions.tables import WideWindow, Window
 
-PROGRAM_VERSION = 6  #: of the gate code: a change in what is dealt or sent changes it
+PROGRAM_VERSION = 7  #: of the gate code: a change in what is dealt or sent changes it
 
 Small = Annotated[int, Field(ge=0, le=62)]
 

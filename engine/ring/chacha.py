@@ -1,4 +1,7 @@
-"""ChaCha20's block function (RFC 8439) as a generator of pseudorandom bytes: one block of 64 bytes from a seed and a salt.
+"""ChaCha20's block function as a generator of pseudorandom bytes: one block of 64 bytes from a seed of 128 bits and a salt.
+
+The seed is a key as Bernstein's "ChaCha, a variant of Salsa20" (2008) takes one of 128 bits: it stands in the state twice, and
+the constants are "expand 16-byte k", so that no block is that of a key of 256 bits. RFC 8439 has the latter alone.
 
 A node of a tree is grown hundreds of times a value, a few nodes at a time: a library's call for each would cost more than the
 blocks. Additions, XORs and rotations alone: its time does not depend on a seed.
@@ -12,7 +15,7 @@ from engine.ring.jit import inlined, kernel
 
 LANES = 32
 _ROUNDS = 20
-_CONSTANTS = (0x61707865, 0x3320646E, 0x79622D32, 0x6B206574)  # "expand 32-byte k"
+_CONSTANTS = (0x61707865, 0x3120646E, 0x79622D36, 0x6B206574)  # "expand 16-byte k"
 
 
 @inlined
@@ -37,7 +40,7 @@ def _quarter(s: NDArray[np.uint32], a: int, b: int, c: int, d: int) -> None:
 
 @kernel
 def halves(seeds: Ring, second: bool, out: Ring) -> None:
-    """``out[i]``: half of the block of the key seed ‖ 16 zero bytes and the counter and nonce salt, the first one or the
+    """``out[i]``: half of the block of the key `seed` (16 bytes) and the counter and nonce `salt`, the first one or the
     second. seeds [N, 4] are two words of seed and two of salt; out [N, 4]. (A block's way out of the lanes is half its time.)
     """
     count = seeds.shape[0]
@@ -45,12 +48,13 @@ def halves(seeds: Ring, second: bool, out: Ring) -> None:
     s = np.empty((16, LANES), np.uint32)
     for at in range(0, count, LANES):
         here = min(LANES, count - at)
-        s[4:] = 0
+        s[4:] = 0  # lanes that hold no seed are computed, too
         for j in range(4):
             s[j] = _CONSTANTS[j]
         for i in range(here):
             for j in range(4):
-                s[4 + j, i], s[12 + j, i] = keys[at + i, j], keys[at + i, 4 + j]
+                s[4 + j, i] = s[8 + j, i] = keys[at + i, j]
+                s[12 + j, i] = keys[at + i, 4 + j]
         for _ in range(_ROUNDS // 2):
             _quarter(s, 0, 4, 8, 12)
             _quarter(s, 1, 5, 9, 13)
@@ -63,7 +67,7 @@ def halves(seeds: Ring, second: bool, out: Ring) -> None:
         if second:
             for i in range(here):
                 for j in range(4):
-                    words[at + i, j] = s[8 + j, i]
+                    words[at + i, j] = s[8 + j, i] + keys[at + i, j]
                     words[at + i, 4 + j] = s[12 + j, i] + keys[at + i, 4 + j]
         else:
             for i in range(here):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from engine.functions.tables import signed_binomials
 from engine.ring.lookups import fixed_powers
 from engine.ring.points import REFINED, Tree, deal_points, read_points
 from tests.engine.gates.alone import Ring, words
+from tests.engine.ring.plain_chacha import block
 from tests.privacy.views import Histogram
 
 TREES = [Tree(1, 5, 0), Tree(3, 5, 1), Tree(2, 6, 2), Tree(9, 6, 9), Tree(20, 5, 16)]
@@ -116,10 +116,9 @@ def test_a_key_is_noise_to_whom_holds_one_root(role: int) -> None:
 
 
 def grown(seed: list[int], salt: bytes) -> list[int]:
-    """OpenSSL's block, as eight numbers."""
-    key = b"".join(word.to_bytes(8, "little") for word in seed) + bytes(16)
-    block = Cipher(algorithms.ChaCha20(key, salt), mode=None).encryptor().update(bytes(64))
-    return [int.from_bytes(block[at : at + 8], "little") for at in range(0, 64, 8)]
+    """A seed's block, as eight numbers."""
+    made = block(b"".join(word.to_bytes(8, "little") for word in seed), salt)
+    return [int.from_bytes(made[at : at + 8], "little") for at in range(0, 64, 8)]
 
 
 def textbook(rho: int, roots: tuple[list[int], list[int]], salt: bytes, tree: Tree, columns: int) -> list[int]:
@@ -142,8 +141,8 @@ def textbook(rho: int, roots: tuple[list[int], list[int]], salt: bytes, tree: Tr
         bits = [(one[0] ^ two[0] ^ keep ^ 1) & 1, (one[2] ^ two[2] ^ keep) & 1]
         levels += [seed[0] | bits[0] | bits[1] << 1, seed[1]]
         nodes = [
-            ([block[2 * keep] >> 2 << 2 ^ t * seed[0], block[2 * keep + 1] ^ t * seed[1]], block[2 * keep] & 1 ^ t & bits[keep])
-            for block, (_, t) in zip((one, two), nodes, strict=True)
+            ([own[2 * keep] >> 2 << 2 ^ t * seed[0], own[2 * keep + 1] ^ t * seed[1]], own[2 * keep] & 1 ^ t & bits[keep])
+            for own, (_, t) in zip((one, two), nodes, strict=True)
         ]
     return levels + cells
 
@@ -159,6 +158,32 @@ def test_a_key_is_the_textbooks_word_for_word(tree: Tree, columns: int, seed: in
         salt = np.array([100 + i // 3, PLACE + i % 3]).tobytes()
         ends = [[int(word) for word in root[i].view(np.uint64)] for root in roots]
         assert [int(word) for word in key[i].view(np.uint64)] == textbook(int(rho[i]), (ends[0], ends[1]), salt, tree, columns)
+
+
+@pytest.mark.parametrize("tree", TREES[1:4])
+def test_each_bit_of_a_root_changes_every_word_of_its_key(tree: Tree) -> None:
+    """126 bits a root: the lowest two of its first word are no part of it."""
+    rng = np.random.default_rng(tree.lo)
+    count = 128
+    rho, roots = np.repeat(words(rng, 1), count), (np.tile(words(rng, 1, 2), (count, 1)), np.tile(words(rng, 1, 2), (count, 1)))
+
+    def at_one_place(*ends: Ring) -> Ring:
+        made = np.empty((count, tree.words(4)), np.int64)
+        for i in range(count):  # each in the place of the others, so that nothing but the bit is different
+            deal_points(
+                rho[i : i + 1], ends[0][i : i + 1], ends[1][i : i + 1], np.array([7]), PLACE, tree, 4, Q, made[i : i + 1]
+            )
+        return made
+
+    for party in (0, 1):
+        ends = [root.copy() for root in roots]
+        for i in range(count):
+            ends[party][i, i // 64] ^= np.int64(1) << np.int64(i % 64)
+        key = at_one_place(*ends)
+        whole = at_one_place(*roots)[0]
+        assert (key[:2] == whole).all()
+        assert (key[2:] != whole).all()
+        assert np.unique(key[2:]).size == key[2:].size
 
 
 def test_the_same_roots_in_another_place_are_another_key() -> None:
