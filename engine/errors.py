@@ -50,6 +50,8 @@ CODES: Mapping[str, str] = MappingProxyType(
         "wrong-peer": "The node computes with another node than yours; check the two addresses.",
         "wrong-epoch": "The two sides are in different epochs; start a new session.",
         "wrong-start": "The two nodes were called by different starts of the client; start a new session.",
+        "same-keys": "Two of the session's secret keys are the same, which would show what they hide; start a new session.",
+        "wrong-client": "The two nodes were called with different certificates; start a new session.",
         "wrong-limits": "The two sides do not agree on the session's limits; check the settings.",
         "busy": "The node has as many sessions as it takes; try again in a while.",
         "idle": "The node gave this session's place to somebody who waited; ask again.",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import InputError
+from engine.errors import InputError, ProtocolError
 from engine.gates.answer import DROPPED, LOGIT_BYTES
 from engine.gates.embedding import Online
 from engine.gates.plan import Plan, dealt_bytes, made_bytes
@@ -25,7 +25,7 @@ from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.planning import plans
 from engine.parties.masks import ModelMasks
-from engine.prf import Label, Stream
+from engine.prf import Label, Stream, require_apart
 from engine.prf.streams import Record
 from engine.ring.fixed import Real, Ring
 from engine.ring.words import unmask24
@@ -82,15 +82,24 @@ class Dealer:
         prefix: int,
         context: int,
         record: tuple[Record | None, Record | None] = (None, None),
+        own_record: Record | None = None,
     ) -> None:
-        """`client_key` seeds what the dealer draws for itself (the embedding's random indices): no node knows it."""
+        """`client_key` seeds what the dealer draws for itself (the embedding's random indices): no node knows it.
+
+        Raises:
+            ProtocolError: same-keys; nothing was dealt under them.
+        """
+        try:
+            require_apart((*keys, client_key, *seeds))
+        except ValueError as error:
+            raise ProtocolError("same-keys", str(error)) from None
         self.spec = spec
         self.sections = spec.sections
         self.context = context
         self.masks = ModelMasks(spec, seeds, prefix, context)
         self.plans: list[Plan] = plans(spec)
         self._streams = (Stream(keys[0], record[0]), Stream(keys[1], record[1]))
-        self._own = Stream(client_key)
+        self._own = Stream(client_key, own_record)
         self._prefix = prefix
         self._changed = threading.Condition()
         self._queue: deque[_Block] = deque()

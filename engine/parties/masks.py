@@ -6,7 +6,7 @@ from typing import NoReturn
 import numpy as np
 
 from engine.models.config import ModelSpec
-from engine.prf import FAST, Label, Stream
+from engine.prf import FAST, Label, Stream, require_apart
 from engine.ring.fixed import Ring
 from engine.ring.linear import ROWS, add_into, adder
 from engine.ring.process import sparse
@@ -64,6 +64,7 @@ class ModelMasks:
     """Λ_W = λ_W1 + λ_W2 for the dealer, and its caches of λ_K and λ_V, [kv_heads, context, head_dim] a layer."""
 
     def __init__(self, spec: ModelSpec, seeds: tuple[bytes, bytes], prefix: int, context: int) -> None:
+        require_apart(seeds)
         self.spec = spec
         self._one, self._two = SeedStream(seeds[0], spec), SeedStream(seeds[1], spec)
         self._tiles = np.empty((2, 0), np.int64)  #: kept: fresh memory for each tile costs as much as filling it

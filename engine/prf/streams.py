@@ -2,8 +2,8 @@
 
 Rule 1. A counter is never a cursor: it is computed from what is being masked (row serial number, section of the
         program, slot of the section, element), so a retry cannot rewind it onto something else.
-Rule 2. Two addresses never overlap: the address fills the upper 88 bits of the 128-bit counter block and
-        the block index within it the lower 40.
+Rule 2. Two addresses never overlap: the address fills the upper 88 bits of the 128-bit counter block (label 8, slot 16,
+        section 16, row 48) and the block index within it the lower 40. What does not fit its field is not drawn.
 Rule 3. A stream never shows its key: no repr, no pickling.
 
 A long range that begins at byte `FAST` of its address may be drawn twice as fast. Galois/counter mode enciphers in counter
@@ -16,9 +16,10 @@ The keys come from ``engine.session.keys`` (a session's k1, k2) or from the mode
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import cache
+from itertools import combinations
 from typing import Any, NoReturn
 
 import numpy as np
@@ -33,6 +34,10 @@ _CHUNK = 1 << 18
 _MOST = (1 << 32) * BLOCK - FAST  # bytes of one nonce: its counter has 32 bits
 _ZEROS = memoryview(bytes(_CHUNK))
 _WORD = 8
+ROWS = 1 << 48
+"""Serial numbers of rows that a counter tells apart: 0 … ROWS - 1."""
+_SECTIONS = _SLOTS = 1 << 16
+_BLOCKS = 1 << 40
 
 
 class Label(IntEnum):
@@ -74,9 +79,9 @@ class Stream:
             ValueError: the address does not fit its fields, or `start` is not on a block.
         """
         block, odd = divmod(start, BLOCK)
-        if odd or not (0 <= row < 1 << 48 and 0 <= section < 1 << 16 and 0 <= slot < 1 << 16):
+        if odd or block < 0 or not (0 <= row < ROWS and 0 <= section < _SECTIONS and 0 <= slot < _SLOTS):
             raise ValueError("a stream address does not fit its fields")
-        if block + -(-out.nbytes // BLOCK) > 1 << 40:
+        if block + -(-out.nbytes // BLOCK) > _BLOCKS:
             raise ValueError("a stream range leaves its address")
         if not out.nbytes:
             return
@@ -97,6 +102,17 @@ class Stream:
         out = np.empty(count, np.int64)
         self.fill(out, label, row, section, slot, start * _WORD)
         return out
+
+
+def require_apart(keys: Sequence[bytes]) -> None:
+    """Refuse keys of which two are the same, or nearly: of fresh ones no two have the same eight bytes anywhere.
+
+    Raises:
+        ValueError: two parties' streams would be one, or one of them could be found by trying.
+    """
+    for one, two in combinations(keys, 2):
+        if any(one[at : at + _WORD] == two[at : at + _WORD] for at in range(0, len(one), _WORD)):
+            raise ValueError("two keys are the same, or nearly so: each stream needs a fresh one")
 
 
 def _galois(cipher: algorithms.AES, counter: bytes) -> CipherContext:

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
+from engine.errors import ModelError
 from engine.models.config import ModelSpec
 from engine.models.functions import tables
 from engine.parties.masks import SeedStream
 from engine.parties.pack import NodePack, node_pack
 from engine.parties.plain import Plain
+from engine.prf import require_apart
 from engine.ring.fixed import Real, Ring, encode
 
 SEED_BYTES = 32
@@ -20,6 +23,15 @@ def fresh_seeds() -> tuple[bytes, bytes]:
     would hand their difference to the nodes.
     """
     return os.urandom(SEED_BYTES), os.urandom(SEED_BYTES)
+
+
+def refuse_equal(seeds: tuple[bytes, bytes], path: Path | None = None) -> None:
+    """ModelError if the two model seeds, read from `path`, are the same or nearly so."""
+    try:
+        require_apart(seeds)
+    except ValueError:
+        text = "the model's two seeds are the same, or nearly so, and either node could read the weights: share the model again"
+        raise ModelError(text, path) from None
 
 
 def encoded(spec: ModelSpec, name: str, values: Real) -> Ring:
@@ -39,7 +51,9 @@ def masked_words(spec: ModelSpec, weights: Callable[[str], Real], seeds: tuple[b
 
     Raises:
         OverflowError: a weight does not fit its scale.
+        ModelError: the seeds are the same, or nearly: either node would know both masks.
     """
+    refuse_equal(seeds)
     streams = [SeedStream(seed, spec) for seed in seeds]
     for name, shape in spec.tensors().items():
         words = encoded(spec, name, weights(name))

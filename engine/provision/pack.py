@@ -28,7 +28,7 @@ from engine.models.config import ModelSpec
 from engine.models.planning import table_shapes
 from engine.parties.pack import NodePack, half_bytes, node_pack
 from engine.parties.room import Halves, available_memory, has_room
-from engine.provision.masking import SEED_BYTES
+from engine.provision.masking import SEED_BYTES, refuse_equal
 from engine.ring.fixed import Ring
 from engine.wire import Secret
 
@@ -245,6 +245,12 @@ def _seeds(path: Path, count: int) -> list[bytes]:
     return [data[i : i + SEED_BYTES] for i in range(0, len(data), SEED_BYTES)]
 
 
+def _two_seeds(path: Path) -> tuple[bytes, bytes]:
+    one, two = _seeds(path, 2)
+    refuse_equal((one, two), path)
+    return one, two
+
+
 def load_client_model(directory: Path) -> ClientModel:
     """Verify and load the client's file.
 
@@ -253,7 +259,7 @@ def load_client_model(directory: Path) -> ClientModel:
     """
     with _readable(directory):
         manifest, _ = _verified(directory, "client", None)
-        one, two = _seeds(directory / "seeds", 2)
+        one, two = _two_seeds(directory / "seeds")
         return ClientModel(
             spec=_spec(directory),
             seeds=(one, two),
@@ -278,7 +284,9 @@ def load_sharing(directory: Path) -> ClientModel:
     for role in ROLES:
         pack = directory / f"node{role}"
         with _readable(pack):
-            if _manifest(pack, "node")[1] != client.pack_digests.get(role):
+            manifest, digest = _manifest(pack, "node")
+            seed = hashlib.sha256(client.seeds[role - 1]).hexdigest()
+            if digest != client.pack_digests.get(role) or manifest.files["seed"].sha256 != seed:
                 raise ModelError(f"this is not node {role}'s pack of the sharing that made {directory}/client", pack)
     return client
 

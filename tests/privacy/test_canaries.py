@@ -25,6 +25,7 @@ from tests.privacy.small import Shared, prompt, small
 WORD = 7_236_214_859_127_341_003  # a planted secret word; its first digits would show in any listing of an array
 SHOWN = ("7236214859", "7.23621485", "0x646c6177")
 KEY = b"a key that must not be shown 32b"
+KEYS = [KEY, KEY[::-1], KEY[16:] + KEY[:16]]
 ARRAY = np.full((2, 3), WORD, np.int64)
 
 
@@ -66,7 +67,7 @@ def test_a_secret_is_not_shown_and_not_pickled(secret: Any) -> None:
 
 
 def test_a_party_is_not_shown_and_not_pickled() -> None:
-    session = Session(small(), fixed=[KEY, KEY[::-1], KEY])
+    session = Session(small(), fixed=KEYS)
     session.step(prompt(2, 1))
     for party in (session.dealer, *session.evaluators, session.dealer.masks):
         assert len(repr(party)) < 120
@@ -88,7 +89,7 @@ def test_messages_do_not_show_what_they_carry() -> None:
 
 def failure(model: Shared, tokens: list[int], **how: Any) -> str:
     """The traceback of a step that goes wrong, as the interpreter and the node's log print it."""
-    session = Session(model, fixed=[KEY, KEY[::-1], KEY])
+    session = Session(model, fixed=KEYS)
     try:
         session.step(tokens, **how)
     except (Aborted, ValueError) as error:
