@@ -183,6 +183,7 @@ class ServedSession:
             epoch=hello.epoch,
             role=node.pack.role,
             start_id=hello.start_id,
+            client=self._link.peer_fingerprint,
         )
         arrival = self._dial() if node.peer.is_dialled else node.meeting.take(session, self._over.is_set)
         if arrival is None:

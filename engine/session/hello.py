@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import CODES, ProtocolError
 from engine.link.frames import Data
 
-PROTOCOL = 2
+PROTOCOL = 3
 ERROR_BYTES = 1 << 10
 
 Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -95,7 +95,9 @@ class Welcome(_Greeting):
 
 
 class PeerHello(_Greeting):
-    """PEER_HELLO, both ways between the nodes; `start_id` is the client's, as HELLO named it."""
+    """PEER_HELLO, both ways between the nodes; `start_id` is the client's, as HELLO named it, and `client` the fingerprint of
+    the certificate with which it called this node.
+    """
 
     program: Digest
     model: Digest
@@ -103,6 +105,7 @@ class PeerHello(_Greeting):
     epoch: Epoch
     role: Role
     start_id: Hex32
+    client: Hex64
 
 
 class _Error(_Text):

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 
 from engine.errors import ProtocolError
 
-MAX_ROW = (1 << 63) - 1
+MAX_ROW = (1 << 48) - 1
+"""The last serial number for which a stream has an address (engine/prf/streams.py)."""
 MAX_BLOCK_ROWS = 64
 """Of a block at most."""
 

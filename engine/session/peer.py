@@ -1,7 +1,8 @@
 """The link between the two nodes, without I/O: one greeting each, then one message a round.
 
-Rule 1. Both say the same about program, model, session, epoch and the client's start, and have the two
-        different roles; each difference has its own code.
+Rule 1. Both say the same about program, model, session, epoch, the client's certificate and its start, and have the
+        two different roles; each difference has its own code. So nobody joins another client's session at one node,
+        and the refusal does not tell a caller who the other client is.
 Rule 2. A round is a flag byte and exactly as many bytes as this side sent. Both stop after the round in
         which either flag was set; a flagged round carries nothing else, so that a node which has
         nothing to say any more (its material was discarded) can still end the other's wait.
@@ -34,7 +35,8 @@ class PeerSession:
     `rounds` and `bytes_sent` count the rounds and the bytes of their messages since the beginning.
     """
 
-    def __init__(self, session: bytes, *, program: str, model: str, epoch: int, role: int, start_id: str) -> None:
+    def __init__(self, session: bytes, *, program: str, model: str, epoch: int, role: int, start_id: str, client: str) -> None:
+        """`client` is the fingerprint of the certificate at the other end of the client's link."""
         self.rounds = self.bytes_sent = 0
         self._own = PeerHello(
             program=program,
@@ -43,6 +45,7 @@ class PeerSession:
             epoch=epoch,
             role=role,
             start_id=start_id,
+            client=client,
         )
         self._reader, self._writer = FrameReader(session), FrameWriter(session)
         self._greeted = False
@@ -66,6 +69,8 @@ class PeerSession:
         ):
             if said != expected:
                 raise ProtocolError(code, f"the other node says {said}, not {expected}")
+        if theirs.client != own.client:
+            raise ProtocolError("wrong-client", "the session's client has another certificate at the other node")
         self._greeted = True
         return theirs
 

@@ -144,7 +144,7 @@ AT_THE_DOOR: dict[str, tuple[str, Callable[[Pair], bytes]]] = {
     ),
     "no JSON": ("malformed", lambda pair: framed(b"\xff{")),
     "an unknown field": ("malformed", lambda pair: framed(hello(pair)[:-1] + b',"more":1}')),
-    "another protocol": ("wrong-protocol", lambda pair: framed(hello(pair).replace(b'"protocol":2', b'"protocol":1'))),
+    "another protocol": ("wrong-protocol", lambda pair: framed(hello(pair).replace(b'"protocol":3', b'"protocol":1'))),
     "another program": ("wrong-program", lambda pair: framed(hello(pair, program="8" * 64))),
     "another pack": ("wrong-pack", lambda pair: framed(hello(pair, pack="8" * 64))),
     "the other role": ("wrong-role", lambda pair: framed(hello(pair, role=2))),

@@ -60,6 +60,7 @@ class Bench:
     def peer(self, **changes: Any) -> PeerSession:
         client = self.small.client
         honest = {"program": client.spec.digest(), "model": client.model_digest, "epoch": 0, "role": 2, "start_id": "5" * 32}
+        honest["client"] = self.who.client.fingerprint
         return PeerSession(changes.pop("session", self.session), **(honest | changes))
 
     def join(self) -> tuple[Connection, PeerSession]:
@@ -100,6 +101,7 @@ def bench(small: SharedSmall, who: Identities, node: tuple[RunningNode, int]) ->
         ("wrong-epoch", {"epoch": 1}),
         ("wrong-role", {"role": 1}),
         ("wrong-start", {"start_id": "0" * 32}),
+        ("wrong-client", {"client": "0" * 64}),
     ],
 )
 def test_a_greeting_that_differs(bench: Bench, code: str, changes: dict[str, Any]) -> None:

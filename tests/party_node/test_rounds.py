@@ -22,7 +22,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def peer(role: int) -> PeerSession:
-    return PeerSession(SESSION, program="a" * 64, model="b" * 64, epoch=0, role=role, start_id="c" * 32)
+    return PeerSession(SESSION, program="a" * 64, model="b" * 64, epoch=0, role=role, start_id="c" * 32, client="d" * 64)
 
 
 @pytest.fixture

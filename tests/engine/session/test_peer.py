@@ -14,7 +14,7 @@ from engine.link.frames import FrameType, FrameWriter
 from engine.session import PeerSession, session_of
 
 SESSION = bytes(range(16))
-COMMON: dict[str, Any] = {"program": "ab" * 32, "model": "cd" * 32, "epoch": 0, "start_id": "0" * 32}
+COMMON: dict[str, Any] = {"program": "ab" * 32, "model": "cd" * 32, "epoch": 0, "start_id": "0" * 32, "client": "f" * 64}
 
 
 def make(role: int = 1, session: bytes = SESSION, **changes: Any) -> PeerSession:
@@ -42,11 +42,19 @@ def code(act: Any, *arguments: Any) -> str:
         ({"epoch": 1}, "wrong-epoch"),
         ({"role": 1}, "wrong-role"),
         ({"start_id": "1" * 32}, "wrong-start"),
+        ({"client": "f" * 63 + "e"}, "wrong-client"),
         ({"session": bytes(16)}, "wrong-session"),
     ],
 )
 def test_each_difference_has_its_code(changes: dict[str, Any], expected: str) -> None:
     assert code(make(1).receive_hello, make(**({"role": 2} | changes)).send_hello()) == expected
+
+
+def test_who_the_other_client_is_is_not_told() -> None:
+    with pytest.raises(ProtocolError, match="wrong-client") as caught:
+        make(1).receive_hello(make(2, client="e" * 64).send_hello())
+    assert "eeee" not in str(caught.value)
+    assert "ffff" not in str(caught.value)
 
 
 def test_the_session_is_compared_within_the_greeting_too() -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from engine.errors import ProtocolError
 from engine.link.frames import FrameType, FrameWriter
+from engine.prf import Label, Stream
+from engine.prf.streams import ROWS
 from engine.session import Discarded, Material, State, Step
 from engine.session.ledger import MAX_ROW, RowLedger
 from engine.session.messages import Answer, Block, Parts, Progress, Rewind, Stopped
@@ -47,6 +49,8 @@ def tell(talk: Any, kind: FrameType, parts: Parts) -> object:
         ((2, 5, 7), "row-reused"),
         ((4, 0, 7), "out-of-range"),
         ((MAX_ROW, 2, 7), "out-of-range"),
+        ((MAX_ROW + 1, 1, 7), "out-of-range"),
+        ((1 << 62, 1, 7), "out-of-range"),
         ((4, 1, 6), "wrong-position"),
         ((4, 1, 8), "wrong-position"),
         ((4, 14, 7), "too-long"),
@@ -68,6 +72,14 @@ def test_rows_may_leave_gaps_and_fill_the_context(second: Any, block: tuple[int,
     second.at(State.IDLE)
     assert second.node.receive(second.client.send_block(*block)) == Block(*block)
     assert second.node.queued_rows == second.client.queued_rows == 3 + block[1]
+
+
+def test_the_last_row_is_the_last_that_a_stream_has_an_address_for() -> None:
+    stream = Stream(bytes(32))
+    assert MAX_ROW == ROWS - 1
+    assert len(stream.words(2, Label.FIXED, MAX_ROW, 0, 0)) == 2
+    with pytest.raises(ValueError, match="does not fit"):
+        stream.words(2, Label.FIXED, MAX_ROW + 1, 0, 0)
 
 
 def test_row_zero_does_not_exist() -> None:
