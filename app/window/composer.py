@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from math import ceil
 
-from PySide6.QtCore import QMimeData, QSize, Qt, Signal
-from PySide6.QtGui import QFocusEvent, QFontMetricsF, QInputMethodEvent, QKeyEvent, QMouseEvent, QTextCursor, QTextOption
+from PySide6.QtCore import QCoreApplication, QMimeData, QSize, Qt, Signal
+from PySide6.QtGui import (
+    QFocusEvent,
+    QFontMetricsF,
+    QGuiApplication,
+    QInputMethodEvent,
+    QKeyEvent,
+    QMouseEvent,
+    QTextCursor,
+)
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
+from app.window.dialect import clean
 from app.window.icons import icon
+from app.window.markdown import wrap_mode
 from app.window.theme import Colors
 from app.window.widgets import FittingLabel, set_state, tool_button
 
@@ -17,11 +27,13 @@ __all__ = ["Composer"]
 _HINT = "Enter sends · Shift+Enter starts a new line"
 _ANSWERING = "Esc stops the answer"
 _MOST_LINES = 8
+_LINE_ENDS = str.maketrans("\u2028\u2029", "\n\n")
 _NOT_OURS = (Qt.Key.Key_Escape, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
 """Keys that mean the window: stop, and turn the conversation's pages."""
+_SHARE, _AROUND = 0.35, 150
+"""Of the window's height without so many pixels, the most that the text is given: the conversation is to be seen, too."""
 MAX_CHARACTERS = 50_000
-"""Several times a model's context, few enough to stay fluent: Qt lays a long word out in a time that grows with its square.
-A paste that would make it more is refused."""
+"""Several times a model's context, few enough to stay fluent. A paste that would make it more is refused."""
 
 
 class Composer(QFrame):
@@ -40,7 +52,8 @@ class Composer(QFrame):
         self.field = _Field(self)
         self.field.submitted.connect(self._submit)
         self.field.active.connect(self._set_active)
-        self.field.refused.connect(self._refuse)
+        self.field.refused.connect(self._warn)
+        self.field.composed.connect(self._refresh)
         self.field.textChanged.connect(self._changed)
         self.hint = FittingLabel(self, "hint")
         self.button = tool_button(self, "Send", "send")
@@ -61,8 +74,8 @@ class Composer(QFrame):
         self._set_hint(_HINT)
 
     def text(self) -> str:
-        """What has been written."""
-        return self.field.toPlainText()
+        """What has been written, without what an input method is still composing."""
+        return self.field.text()
 
     def put(self, text: str) -> None:
         """Give a text back to be changed, unless something else has been begun."""
@@ -92,6 +105,10 @@ class Composer(QFrame):
         self._set_hint("Stopping…")
         self.button.setEnabled(False)
 
+    def set_room(self, height: int) -> None:
+        """So many pixels has the window below its header: the text grows up to a part of them."""
+        self.field.set_room(int((height - _AROUND) * _SHARE))
+
     def set_colors(self, colors: Colors) -> None:
         """Another appearance."""
         self._colors = colors
@@ -116,18 +133,14 @@ class Composer(QFrame):
             self._submit()
 
     def _submit(self) -> None:
+        if self._ready and not self._busy:
+            self.field.commit_composed()
         text = self.text().strip()
         if text and self._ready and not self._busy:
-            self.field.clear()
+            self.field.setPlainText("")
             self.sent.emit(text)
         elif text:
             self._warn("Not sent: another message is in progress · Esc stops it" if self._busy else self._hint)
-
-    def _refuse(self, count: int) -> None:
-        self._warn(
-            f"Not pasted: {count:,} characters, and a message takes {MAX_CHARACTERS:,}",
-            f"Not pasted: more than {MAX_CHARACTERS:,} characters",
-        )
 
     def _warn(self, *wordings: str) -> None:
         self.hint.say(*wordings)
@@ -148,7 +161,7 @@ class Composer(QFrame):
 
     def _refresh(self) -> None:
         name = "Stop the answer" if self._busy else "Send"
-        enabled = self._busy or (self._ready and bool(self.text().strip()))
+        enabled = self._busy or (self._ready and bool((self.text() + self.field.composing).strip()))
         color = self._colors.on_accent if enabled else self._colors.muted
         self.button.setIcon(icon("stop" if self._busy else "send", color))
         self.button.setToolTip(f"{name} (Esc)" if self._busy else f"{name} (Enter)")
@@ -161,8 +174,10 @@ class _Field(QPlainTextEdit):
 
     submitted = Signal()
     active = Signal(bool)
-    refused = Signal(int)
-    """So many characters were to be pasted."""
+    composed = Signal()
+    """What an input method composes is another text now."""
+    refused = Signal(str, str)
+    """Why something was not pasted, at length and shorter."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -170,19 +185,49 @@ class _Field(QPlainTextEdit):
         self.setAccessibleName("Your message")
         self.setTabChangesFocus(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
+        self.setWordWrapMode(wrap_mode(""))
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.document().setDocumentMargin(0)
         self.viewport().setAutoFillBackground(False)
-        self._composing = False
+        self._most_lines = _MOST_LINES
         self.document().documentLayout().documentSizeChanged.connect(lambda _: self._fit())
+        self._fit()
+
+    @property
+    def composing(self) -> str:
+        """What an input method composes and has not given yet: it is seen, and no part of the text."""
+        return self.textCursor().block().layout().preeditAreaText()
+
+    def text(self) -> str:
+        """What has been written, letter for letter: `toPlainText` makes a plain space of one that does not break."""
+        return self.document().toRawText().translate(_LINE_ENDS)
+
+    def setPlainText(self, text: str) -> None:  # noqa: N802  Qt's name
+        """Replace the text, by one in which everything is text."""
+        self._wrap_for(text)
+        super().setPlainText(clean(text))
+
+    def commit_composed(self) -> None:
+        """Take what an input method composes as it stands; some give it when they are asked to, others never."""
+        if self.composing:
+            QGuiApplication.inputMethod().commit()
+        left = self.composing
+        if left:
+            commit = QInputMethodEvent("", [])
+            commit.setCommitString(left)
+            QCoreApplication.sendEvent(self, commit)
+            QGuiApplication.inputMethod().reset()
+
+    def set_room(self, height: int) -> None:
+        """The height that it may take at most."""
+        self._most_lines = max(1, min(_MOST_LINES, height // self._line()))
         self._fit()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802  Qt's name
         """Enter sends, unless with Shift or while an input method composes."""
         enter = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
         if enter and not event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
-            if not self._composing:
+            if not self.composing and not event.isAutoRepeat():
                 self.submitted.emit()
         elif event.key() in _NOT_OURS:
             event.ignore()
@@ -190,16 +235,28 @@ class _Field(QPlainTextEdit):
             super().keyPressEvent(event)
 
     def inputMethodEvent(self, event: QInputMethodEvent) -> None:  # noqa: N802  Qt's name
-        """Remember whether a word is being composed."""
-        self._composing = bool(event.preeditString())
+        """A word that is only composed can be sent, too."""
         super().inputMethodEvent(event)
+        self.composed.emit()
+
+    def canInsertFromMimeData(self, source: QMimeData) -> bool:  # noqa: N802  Qt's name
+        """Anything may be tried: what is no text is refused in words."""
+        return True
 
     def insertFromMimeData(self, source: QMimeData) -> None:  # noqa: N802  Qt's name
-        """Plain text of any origin and of a sane length."""
-        text = source.text()
-        if self.document().characterCount() + len(text) > MAX_CHARACTERS:
-            self.refused.emit(len(text))
+        """Plain text of any origin and of a sane length, in place of what is selected."""
+        text = clean(source.text())
+        cursor = self.textCursor()
+        length = len(self.text()) - len(cursor.selectedText()) + len(text)
+        if not text:
+            self.refused.emit("Not pasted: only text can be sent, no pictures or files", "Not pasted: only text can be sent")
+        elif length > MAX_CHARACTERS:
+            self.refused.emit(
+                f"Not pasted: {len(text):,} characters, and a message takes {MAX_CHARACTERS:,}",
+                f"Not pasted: more than {MAX_CHARACTERS:,} characters",
+            )
         else:
+            self._wrap_for(self.text() + text)
             self.insertPlainText(text)
 
     def focusInEvent(self, event: QFocusEvent) -> None:  # noqa: N802  Qt's name
@@ -208,16 +265,21 @@ class _Field(QPlainTextEdit):
         self.active.emit(True)
 
     def focusOutEvent(self, event: QFocusEvent) -> None:  # noqa: N802  Qt's name
-        """The frame shows it."""
+        """The frame shows it; Qt lets go of what an input method composes."""
         super().focusOutEvent(event)
-        self._composing = False
         self.active.emit(False)
+
+    def _wrap_for(self, text: str) -> None:
+        mode = wrap_mode(text)
+        if mode is not self.wordWrapMode():
+            self.setWordWrapMode(mode)
+
+    def _line(self) -> int:
+        # as high as the layout makes it, or a long text scrolls too early
+        return ceil(QFontMetricsF(self.font()).lineSpacing())
 
     def _fit(self) -> None:
         lines = max(int(self.document().size().height()), 1)
-        line = ceil(
-            QFontMetricsF(self.font()).lineSpacing()
-        )  # as high as the layout makes it, or a long text scrolls too early
-        more = lines > _MOST_LINES
+        more = lines > self._most_lines
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded if more else Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setFixedHeight(min(lines, _MOST_LINES) * line + 6)
+        self.setFixedHeight(min(lines, self._most_lines) * self._line() + 6)

@@ -12,6 +12,7 @@ from PySide6.QtGui import (
     QGuiApplication,
     QKeyEvent,
     QKeySequence,
+    QResizeEvent,
     QShortcut,
 )
 from PySide6.QtWidgets import QAbstractButton, QAbstractSlider, QApplication, QHBoxLayout, QMainWindow, QVBoxLayout, QWidget
@@ -22,12 +23,11 @@ from app.chat import Done, Event, Failed, Message, Progress, Reason, Stands, Sta
 from app.start import Running, Start
 from app.window import sentences
 from app.window.about import PrivacyDialog
-from app.window.composer import Composer
+from app.window.foot import Foot
 from app.window.header import Header
 from app.window.icons import icon
-from app.window.messages import Answer, Failure, Waiting
-from app.window.status import StatusLine
-from app.window.theme import COLUMN, Colors, colors_of_the_system, palette, style_sheet
+from app.window.messages import Answer
+from app.window.theme import Colors, colors_of_the_system, palette, style_sheet
 from app.window.transcript import Transcript
 from app.window.widgets import fit_to_screen
 from app.window.worker import Job, Worker
@@ -97,7 +97,8 @@ class MainWindow(QMainWindow):
 
     def begin(self) -> None:
         """Start the parties; again after a start that failed."""
-        self.trouble.hide()
+        self.foot.hide_trouble()
+        self.status.set_states(dict.fromkeys(("node1", "node2"), "starting"))
         self._preparing("starting", 0, 0)
         self.waiting.show()
         self.composer.set_ready(True, "You can send already: a message waits until the nodes are ready")
@@ -165,6 +166,11 @@ class MainWindow(QMainWindow):
         for part in (self.header, self.transcript, self.composer, self.status, self.trouble):
             part.set_colors(colors)
 
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  Qt's name
+        """A low window has less room to write, and to say what went wrong."""
+        super().resizeEvent(event)
+        self.foot.set_room(self.height() - self.header.sizeHint().height())
+
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802  Qt's name
         """Hide at once; go when nothing is left running."""
         again, self._leaving = self._leaving, True
@@ -197,17 +203,8 @@ class MainWindow(QMainWindow):
     def _build(self) -> None:
         self.header = Header()
         self.transcript = Transcript(self.colors)
-        self.waiting = Waiting(self)
-        self.trouble = Failure(self.colors, self)
-        self.composer = Composer(self.colors)
-        self.status = StatusLine(self.colors)
-        foot = QWidget()
-        foot.setMaximumWidth(COLUMN + 32)
-        below = QVBoxLayout(foot)
-        below.setContentsMargins(0, 0, 0, 10)
-        below.setSpacing(8)
-        for widget in (self.waiting, self.trouble, self.composer, self.status):
-            below.addWidget(widget)
+        self.foot = foot = Foot(self.colors)
+        self.waiting, self.trouble, self.composer, self.status = foot.waiting, foot.trouble, foot.composer, foot.status
         centred = QHBoxLayout()
         centred.setContentsMargins(16, 0, 16, 0)
         centred.addStretch(1)
@@ -308,7 +305,7 @@ class MainWindow(QMainWindow):
         self._running = None
         self.waiting.hide()
         self.composer.set_ready(False, "The nodes are not running: nothing can be sent")
-        self.trouble.show_error(title, text)
+        self.foot.show_trouble(title, text)
         self.status.set_states(dict.fromkeys(("node1", "node2"), "not running"))
         self._say(text)
 
@@ -385,8 +382,9 @@ class MainWindow(QMainWindow):
         conversation = chat.conversation if chat is not None else None
         if conversation is not None:
             status = conversation.status
-            self.status.set_states(status.states)
-            rows = status.prepared_rows
+            states = sentences.states(status.states, asking=self._answer is not None)
+            self.status.set_states(states)
+            rows = status.prepared_rows if {*states.values()} == {"connected"} else 0
             self.status.set_figure("prepared", f"{rows:,} tokens prepared" if rows else "")
             self.status.set_notices(status.notices)
 

@@ -149,7 +149,7 @@ class Waiting(QWidget):
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self.label = FittingLabel(self, "muted")
-        self.label.say("Connecting…")
+        self.label.say("Asking the nodes…")
         self.bar = QProgressBar(self, textVisible=False)
         self.bar.setRange(0, 0)
         self.bar.setAccessibleName("Progress of your message through the model")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from app.chat import Done, Reason, StepProgress
 
-__all__ = ["note", "progress"]
+__all__ = ["note", "progress", "states"]
 
 _BETWEEN = "  ·  "
 _ESTIMATE_AFTER = 2.0
@@ -39,3 +41,8 @@ def note(done: Done) -> tuple[str, str]:
         words.append(f"{speed.tokens_per_second:.1f} tokens/s")
     words.extend(filter(None, [_ENDS.get(done.reason)]))
     return _BETWEEN.join(words), words[-1]
+
+
+def states(links: Mapping[str, str], *, asking: bool) -> dict[str, str]:
+    """The nodes' states as they are: a link that "may be called again" is called by the next question, and not before."""
+    return {node: "not connected" if state == "connecting" and not asking else state for node, state in links.items()}

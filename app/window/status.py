@@ -15,8 +15,10 @@ __all__ = ["PARTIES", "StatusLine"]
 PARTIES = {"you": "You", "node1": "Node 1", "node2": "Node 2"}
 """Key and name of each party."""
 
-_SIGNS = {"connected": "●", "connecting": "○", "lost": "✕", "not running": "✕"}
+_SIGNS = {"connected": "●", "starting": "○", "connecting": "○", "not connected": "○", "lost": "✕", "not running": "✕"}
 """A state is told by its sign and its word, never by colour alone."""
+_NEXT = {"not connected": ": the next question connects", "lost": ": the next question connects anew"}
+"""What comes of a state, where that is no matter of waiting."""
 
 
 class StatusLine(QWidget):
@@ -37,19 +39,20 @@ class StatusLine(QWidget):
             label.setTextFormat(Qt.TextFormat.RichText)
             row.addWidget(label)
         row.addWidget(self.figures, 1)
-        self.set_states(dict.fromkeys(PARTIES, "connecting") | {"you": "connected"})
+        self.set_states(dict.fromkeys(PARTIES, "not connected") | {"you": "connected"})
 
     def set_states(self, states: Mapping[str, str]) -> None:
-        """The state of some parties: connected, connecting, lost, not running."""
+        """The state of some parties: connected, starting, connecting, not connected, lost, not running."""
         self._states.update(states)
-        colors = {"connected": self._colors.good, "connecting": self._colors.waiting}
+        waiting = dict.fromkeys(("starting", "connecting"), self._colors.waiting)
+        colors = {"connected": self._colors.good, "not connected": self._colors.muted} | waiting
         for key, label in self.parties.items():
             state = self._states[key]
             word = "" if state == "connected" else f" {state}"
             sign = f'<span style="color:{colors.get(state, self._colors.lost)}">{_SIGNS[state]}</span>'
             label.setText(f'{sign}&nbsp;<span style="color:{self._colors.muted}">{PARTIES[key]}{word}</span>')
             label.setAccessibleName(f"{PARTIES[key]}: {state}")
-            label.setToolTip(f"{PARTIES[key]} is {'this computer, ' if key == 'you' else ''}{state}")
+            label.setToolTip(f"{PARTIES[key]} is {'this computer, ' if key == 'you' else ''}{state}{_NEXT.get(state, '')}")
 
     def set_figure(self, key: str, text: str) -> None:
         """One figure on the right, "" for none; they stand in the order in which they first came."""

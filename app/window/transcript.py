@@ -35,6 +35,7 @@ class Transcript(QScrollArea):
         self._following = True
         self._value = 0
         self.setWidgetResizable(True)
+        self.setMinimumHeight(1)  # on a very low window an error and the text field come first
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setAccessibleName("Conversation")

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QLabel, QSizePolicy, QToolButton, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QToolButton, QWidget
 
-__all__ = ["FittingLabel", "fit_to_screen", "named", "set_state", "tool_button"]
+__all__ = ["Bounded", "FittingLabel", "fit_to_screen", "named", "room", "set_state", "tool_button"]
 
 W = TypeVar("W", bound=QWidget)
 
@@ -38,9 +38,18 @@ def tool_button(parent: QWidget, says: str, name: str = "") -> QToolButton:
 
 
 def fit_to_screen(window: QWidget, wanted: QSize) -> None:
-    """Give a window that is not shown yet the size it wants, or what its screen has room for; the desktop then places it."""
-    room = window.screen().availableSize() - _FRAME
-    window.resize(wanted.boundedTo(room).expandedTo(window.minimumSize()))
+    """Give a window that is not shown yet the size it wants, or what its screen has room for; the desktop then places it.
+
+    Its least size is bounded likewise: a screen of 1280 by 720 at a scale of 2 has 640 by 360 in all.
+    """
+    most = room(window)
+    window.setMinimumSize(window.minimumSize().boundedTo(most))
+    window.resize(wanted.boundedTo(most))
+
+
+def room(window: QWidget) -> QSize:
+    """The largest size of a window on its screen, inside the desktop's frame."""
+    return (window.screen().availableSize() - _FRAME).expandedTo(QSize(1, 1))
 
 
 class FittingLabel(QLabel):
@@ -82,3 +91,33 @@ class FittingLabel(QLabel):
         self.setText(self.fontMetrics().elidedText(last, Qt.TextElideMode.ElideRight, self.width()) if text is None else text)
         self.setToolTip("" if text == self._wordings[0] else self._wordings[0])
         self.setAccessibleName(self._wordings[0])
+
+
+class Bounded(QScrollArea):
+    """A widget as high as it has to be for its width, up to a bound; beyond that it scrolls."""
+
+    def __init__(self, content: QWidget, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidgetResizable(True)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setWidget(content)
+        self._content = content
+        self._most = 1000
+        self.hide()
+
+    def set_room(self, most: int) -> None:
+        """The height that it may take."""
+        self._most = most
+        self.fit()
+
+    def fit(self) -> None:
+        """Take the height of the content, which is another one or has another width."""
+        high = self._content.heightForWidth(self.viewport().width())
+        self.setFixedHeight(max(min(high, self._most), 1))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802  Qt's name
+        """Another width, another height."""
+        super().resizeEvent(event)
+        self.fit()

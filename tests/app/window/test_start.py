@@ -17,6 +17,8 @@ from app.chat import Chat, Settings
 from app.start import Report, Running
 from app.window.main import MainWindow
 from app.window.messages import Answer
+from app.window.status import StatusLine
+from app.window.theme import LIGHT
 from engine.errors import LinkError
 from tests.app.scripted import ScriptedConversation, tokens_of
 from tests.app.window.conftest import MODEL, TOKENIZER, Show, replies
@@ -113,7 +115,7 @@ def test_a_fault_of_our_own_ends_the_answer_and_can_be_tried_again(show: Show) -
 def test_the_node_that_is_lost_is_the_one_that_is_named(show: Show, lost: str) -> None:
     shown = show([])
     states = {"node1": "connected", "node2": "connected"} | {lost: "lost"}
-    told = SimpleNamespace(states=states, prepared_rows=0)
+    told = SimpleNamespace(states=states, prepared_rows=0, notices=())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptedConversation, "status", told)
         parties = shown.window.status.parties
@@ -170,3 +172,32 @@ def test_a_question_that_brings_a_dead_node_back_says_so(open_window: OpenWindow
     go.set()
     qtbot.waitUntil(lambda: not window.busy)
     assert answer.text == "Yes."
+
+
+def states(window: MainWindow) -> list[str]:
+    return [window.status.parties[node].accessibleName().partition(": ")[2] for node in ("node1", "node2")]
+
+
+def test_the_status_line_says_connecting_only_while_somebody_connects(open_window: OpenWindow, qtbot: QtBot) -> None:
+    alone = StatusLine(LIGHT)
+    assert alone.parties["node1"].accessibleName() == "Node 1: not connected"
+    start = SlowStart()
+    start.conversation.script.put([ScriptedConversation.WAIT, *tokens_of("x")])
+    told = SimpleNamespace(states={"node1": "connected", "node2": "connected"}, prepared_rows=131, notices=())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptedConversation, "status", told)
+        window = open_window(start)
+        assert states(window) == ["starting", "starting"]
+        start.come.set()
+        qtbot.waitUntil(lambda: states(window) == ["connected", "connected"])
+        assert "131 tokens prepared" in window.status.figures.text()
+        told.states = {"node1": "connecting", "node2": "lost"}  # what is left of a session that has ended
+        qtbot.waitUntil(lambda: states(window) == ["not connected", "lost"])
+        assert "prepared" not in window.status.figures.text()
+        assert "the next question connects" in window.status.parties["node1"].toolTip()
+        told.states = {"node1": "connecting", "node2": "connecting"}
+        qtbot.waitUntil(lambda: states(window) == ["not connected", "not connected"])
+        window.send("question")
+        qtbot.waitUntil(lambda: states(window) == ["connecting", "connecting"])
+        start.conversation.go.set()
+        qtbot.waitUntil(lambda: states(window) == ["not connected", "not connected"])
