@@ -16,15 +16,19 @@ class Limits:
     """Without a computation, after which a session gives its place to whoever waits for one."""
     unmet_seconds: float = 2.0
     """The same for a session of which the other node knows nothing: its client called one node only, or is about to leave."""
+    handshakes: int = 256
+    """Callers at a time whose handshake is not over; at most half of the descriptors that the process may open."""
     connections: int = 64
-    """Callers at a time, those in their handshake included."""
+    """Links at a time, those with a session included; the handshake of each is over."""
     handshake_seconds: float = 5.0
-    """For TCP, TLS and the websocket handshake together, and again for the first message."""
+    """For TLS and the websocket handshake together, and again for the first message."""
     silence_seconds: float = 8.0
     """For a client to answer a ping. Longer than a client waits: nobody sits before a node, and a desktop may be very busy."""
     pairing_seconds: float = 10.0
     """Until the other node's half of a session must be there."""
     round_seconds: float = 60.0
     """For one round with the other node, which may be waiting for the client's material."""
+    leave_seconds: float = 4.0
+    """For the threads of links and sessions, once the node is told to stop."""
     queue_bytes: int = 5 << 28
     """Memory of one session's rows that wait to be used, once they are prepared."""

@@ -1,94 +1,39 @@
 """`trine-node`: start one evaluator, say when it is ready, serve until SIGTERM.
 
-Exit code 0 after SIGTERM, SIGINT or the end of stdin; 2 if the model or an option cannot be used; 3 if the address or
-the identity cannot; 4 if the cache of compiled kernels cannot be made.
+Exit code 0 after SIGTERM, SIGINT or the end of stdin, while it loads, too; 2 if the model or an option cannot be used; 3 if
+the address or the identity cannot; 4 if the cache of compiled kernels cannot be made.
+
+Nothing that takes long is imported here: signals are heard first (party_node/command.py has the command itself).
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
-from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from engine.errors import InputError, LinkError, TrineError
-from engine.parties.room import Halves
+from engine.errors import InputError, LinkError
 from engine.ring.core_files import forbid_core_files
-from engine.ring.process import NODE_BYTES, tune_process
-
-if TYPE_CHECKING:
-    from party_node.server import Server
+from party_node.outlet import STDOUT
+from party_node.signals import Signals
 
 _BACKLOG = 64
 _SIGN_SECONDS = 1.0
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"trine-node {version('trine')}")
-        raise typer.Exit
-
-
-def node(
-    model: Annotated[Path, typer.Option(help="This node's pack: a directory that `trine-model share` wrote.")],
-    role: Annotated[int, typer.Option(min=1, max=2, help="Which evaluator this node is; its pack says the same.")],
-    peer: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the other node listens.")],
-    identity: Annotated[
-        Path, typer.Option(help="This node's: a directory of certificate.pem and key.pem, or one file of both.")
-    ],
-    peer_cert: Annotated[Path, typer.Option(help="The other node's certificate.")],
-    client_cert: Annotated[list[Path], typer.Option(help="The certificate of a client; may be given several times.")],
-    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen.")] = None,
-    listen_fd: Annotated[int | None, typer.Option(help="A listening socket that was inherited, instead.")] = None,
-    exit_with_stdin: Annotated[
-        bool, typer.Option("--exit-with-stdin", help='Stop when stdin ends, and say "loading" each second until it is ready.')
-    ] = False,
-    sessions: Annotated[int, typer.Option(min=1, help="Sessions at a time.")] = 4,
-    client_sessions: Annotated[
-        int | None, typer.Option(min=1, help="Sessions at a time of one client: 2, and one less than all, if it is not said.")
-    ] = None,
-    weights: Annotated[Halves, typer.Option(help="Keep this node's half of the products in memory, or draw it.")] = Halves.AUTO,
-    show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """One of the two remote parties: computes on masked values with the other node, for enrolled clients."""
-    _one_thread_a_library()
-    tune_process(NODE_BYTES)
-    try:
-        with _signs_of_life(exit_with_stdin):
-            from party_node.start import Options, make_server
-
-            listener = listening(listen, listen_fd)
-            options = Options(
-                model, role, address(peer), identity, peer_cert, tuple(client_cert), sessions, client_sessions, weights
-            )
-            server = make_server(options, listener)
-    except TrineError as error:
-        print(f"trine-node: {error}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from error
-    _serve(server, listener, exit_with_stdin=exit_with_stdin)
-
-
 @contextmanager
-def _signs_of_life(wanted: bool) -> Iterator[None]:
+def signs_of_life(wanted: bool) -> Iterator[None]:
     """Say each second that this node loads: who started it tells a frozen node from a slow one. If nobody listens, end."""
     over = Event()
 
     def say() -> None:
         while not over.wait(_SIGN_SECONDS):
-            try:
-                print("loading", flush=True)
-            except OSError:  # nothing is open yet that would need an orderly end
+            if STDOUT.is_broken:  # nothing is open yet that would need an orderly end
                 os._exit(0)
+            STDOUT.write("loading\n")
 
     thread = Thread(target=say, daemon=True)
     if wanted:
@@ -131,20 +76,25 @@ def listening(listen: str | None, listen_fd: int | None) -> socket.socket:
         raise LinkError(f"cannot listen: {error.strerror or error}", listen or f"descriptor {listen_fd}") from error
 
 
-def _serve(server: Server, listener: socket.socket, *, exit_with_stdin: bool) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
-    host, port = listener.getsockname()[:2]
-    print(f"ready {f'[{host}]' if ':' in host else host}:{port}", flush=True)
-    server.run(sys.stdin.fileno() if exit_with_stdin else None)
+def _open_standard_files() -> None:
+    """Where a shell closed one (`<&-`, `>&-`) there is nothing: the next socket would take its number, and get the log."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
 
 
 def main() -> None:
     """The console command."""
     forbid_core_files()
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)  # those show what variables hold
-    app.command()(node)
-    app()
+    _open_standard_files()
+    signals = Signals()
+    _one_thread_a_library()
+    from party_node.command import command
+
+    command(signals)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from threading import BoundedSemaphore
 from engine.errors import LinkError, ProtocolError
 from engine.gates.plan import Plan, made_bytes
 from engine.link import Tls, connect
+from engine.link.frames import HEADER_BYTES, HELLO_LIMIT
 from engine.link.link import Link
 from engine.models.planning import plans
 from engine.parties.pack import NodePack
@@ -21,6 +22,8 @@ from party_node.places import Places
 PEER_PATH = "/peer"
 SESSION_PATH = "/session"
 START_BYTES = 16
+FIRST_BYTES = HEADER_BYTES + HELLO_LIMIT
+"""The longest first message of any link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Node:
                 PEER_PATH,
                 self.peer.tls,
                 party="the other node",
+                first_size=FIRST_BYTES,
                 handshake_timeout=self.limits.handshake_seconds,
                 ping_interval=None,  # it may be computing and not reading
             )

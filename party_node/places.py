@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 
@@ -48,8 +48,9 @@ class Place:
     def give_way(self) -> None:
         """End the session, whose client may not even read, in a thread of its own."""
         if not self._leaving:
-            self._leaving = True
-            Thread(target=self._leave, name="trine-leaving", daemon=True).start()
+            with suppress(RuntimeError):  # no thread can be started now: whoever asks next tries again
+                Thread(target=self._leave, name="trine-leaving", daemon=True).start()
+                self._leaving = True
 
 
 class Places:

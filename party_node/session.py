@@ -61,6 +61,11 @@ class ServedSession:
         self._rows = 0
         self._began = time.monotonic()
 
+    @property
+    def has_place(self) -> bool:
+        """Whether it has one of the node's places, as from HELLO to its end."""
+        return self._evaluator is not None
+
     def run(self) -> None:
         """Serve; never raises. To be called in the thread that accepted the link."""
         try:

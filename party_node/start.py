@@ -14,7 +14,7 @@ from engine.parties.room import Halves
 from engine.provision.pack import load_node_pack
 from party_node.certificates import watch
 from party_node.limits import Limits
-from party_node.log import make_log
+from party_node.log import Log, make_log
 from party_node.node import Node, Peer
 from party_node.server import Server
 from party_node.warm import warm_up
@@ -35,14 +35,14 @@ class Options:
     weights: Halves = Halves.AUTO
 
 
-def make_server(options: Options, listener: socket.socket) -> Server:
+def make_server(options: Options, listener: socket.socket, log: Log | None = None) -> Server:
     """Load everything and compile every kernel; ModelError or LinkError if something cannot be used."""
     own = load_identity(options.identity)
     other, clients = _certificate(options.peer_cert), [_certificate(path) for path in options.client_certs]
     prints = {fingerprint(certificate) for certificate in clients}
     if len({own.fingerprint, fingerprint(other)} | prints) != 2 + len(prints):
         raise LinkError("this node, the other node and the clients need a certificate each: two of these are the same")
-    log = make_log(options.role)
+    log = log or make_log(options.role)
     dialling, accepting = _protected(options, own, other, clients)
     enrolled = {f"client {number}": validity(certificate) for number, certificate in enumerate(clients, 1)}
     watch({"this node": validity(own.certificate), "the other node": validity(other)} | enrolled, log)

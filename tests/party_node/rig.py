@@ -28,7 +28,15 @@ from party_node.server import Server
 from tests.models.shared_small import SharedSmall
 
 SOON = 5.0
-QUICK = Limits(sessions=2, client_sessions=2, connections=8, handshake_seconds=1.0, pairing_seconds=1.0, round_seconds=5.0)
+QUICK = Limits(
+    sessions=2,
+    client_sessions=2,
+    connections=8,
+    handshakes=8,
+    handshake_seconds=1.0,
+    pairing_seconds=1.0,
+    round_seconds=5.0,
+)
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,14 @@ class Log(io.StringIO):
 
     def wait(self, **wanted: object) -> dict[str, Any]:
         """The newest entry with these fields, once there is one."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._found(wanted), SOON):
-                raise TimeoutError(f"the node does not log {wanted}")
-            return self._found(wanted)[-1]
+        return self.wait_for(lambda entry: wanted.items() <= entry.items(), str(wanted))
 
-    def _found(self, wanted: dict[str, object]) -> list[dict[str, Any]]:
-        return [entry for entry in self.entries if wanted.items() <= entry.items()]
+    def wait_for(self, fits: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        """The newest entry that fits, once there is one."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: any(map(fits, self.entries)), SOON):
+                raise TimeoutError(f"the node does not log {what}")
+            return next(filter(fits, reversed(self.entries)))
 
 
 class RunningNode:

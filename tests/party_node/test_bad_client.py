@@ -10,11 +10,12 @@ import pytest
 
 from engine.errors import LinkError
 from engine.link import Frame, FrameType, encode
+from engine.link.frames import HEADER_BYTES, HELLO_LIMIT
 from engine.session import ClientSession
 from engine.session.hello import Hello
 from engine.session.messages import Block, Material, Rewind, Step
 from tests.models.shared_small import PREFIX, greedy
-from tests.party_node.rig import SOON, Pair, RawClient, error_code, terms
+from tests.party_node.rig import QUICK, SOON, Pair, RawClient, error_code, terms
 
 Bytes = Callable[[RawClient], bytes]
 F = FrameType
@@ -138,10 +139,6 @@ AT_THE_DOOR: dict[str, tuple[str, Callable[[Pair], bytes]]] = {
     "no frame": ("truncated", lambda pair: b"hello"),
     "another version": ("wrong-version", lambda pair: b"\7" + framed(hello(pair))[1:]),
     "not HELLO": ("out-of-place", lambda pair: framed(b"", F.STOP)),
-    "a HELLO that is too long": (
-        "oversized",
-        lambda pair: encode(Frame(F.HELLO, bytes(16), 0, bytes(17_000)), dict.fromkeys(F, 1 << 20)),
-    ),
     "no JSON": ("malformed", lambda pair: framed(b"\xff{")),
     "an unknown field": ("malformed", lambda pair: framed(hello(pair)[:-1] + b',"more":1}')),
     "another protocol": ("wrong-protocol", lambda pair: framed(hello(pair).replace(b'"protocol":3', b'"protocol":1'))),
@@ -166,6 +163,20 @@ def test_at_the_door(pair: Pair, case: str) -> None:
         assert error_code(link) == code
     finally:
         link.abort()
+    serves(pair)
+
+
+def test_a_hello_that_is_too_long_is_refused_when_it_is_announced(pair: Pair) -> None:
+    link = pair.call(1)
+    try:
+        link._sock.send(b"\x82\xff" + (HEADER_BYTES + HELLO_LIMIT + 1).to_bytes(8, "big") + b"mask")
+        began = time.monotonic()
+        with pytest.raises(LinkError, match="closed"):
+            link.receive(SOON)
+        assert time.monotonic() - began < QUICK.handshake_seconds
+    finally:
+        link.abort()
+    pair.nodes[0].log.wait(event="session failed", code="oversized")
     serves(pair)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from threading import Thread
 
 import pytest
 
@@ -31,9 +34,9 @@ def test_a_strangers_certificate_opens_nothing(small: SharedSmall, stranger: Ide
     with Pair(small, identities()) as pair:
         for path in ("/session", "/peer"):
             refused(pair, path, stranger)
-    entries = pair.nodes[0].log.entries
-    assert [entry["event"] for entry in entries[:2]] == ["caller refused"] * 2
-    assert all("certificate is not the pinned one" in entry["why"] for entry in entries[:2])
+    refusals = [entry for entry in pair.nodes[0].log.entries if entry["event"] == "caller refused"]
+    assert refusals
+    assert all("certificate is not the pinned one" in entry["why"] for entry in refusals)
 
 
 def test_a_certificate_opens_its_own_path_only(pair: Pair) -> None:
@@ -57,22 +60,110 @@ def test_plain_bytes_and_silence_cost_a_handshakes_time_at_most(pair: Pair) -> N
         assert time.monotonic() - began < QUICK.handshake_seconds + SOON
 
 
-def test_too_many_callers_are_turned_away_at_once(pair: Pair) -> None:
-    callers = [socket.create_connection(("127.0.0.1", pair.ports[1]), SOON) for _ in range(QUICK.connections + 1)]
-    try:
-        assert callers[-1].recv(1) == b""
-        pair.nodes[1].log.wait(why="too many connections")
-    finally:
-        for caller in callers:
-            caller.close()
-    deadline = time.monotonic() + SOON
-    while time.monotonic() < deadline:  # the silent ones are let go in the order in which they came
+def silent(pair: Pair, host: str, said: bytes = b"") -> socket.socket:
+    """A stranger's connection from this address, who says no more than that."""
+    caller = socket.create_connection(("127.0.0.1", pair.ports[0]), SOON, source_address=(host, 0))
+    caller.sendall(said)
+    return caller
+
+
+HALF = {"nothing": b"", "half a TLS record": b"\x16\x03\x01\x02\x00\x01", "noise": b"\x16\x03"}
+
+
+@pytest.mark.parametrize("said", HALF)
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"], ids=["the client's own address", "another address"])
+def test_strangers_that_hold_every_place_keep_nobody_out(small: SharedSmall, host: str, said: str) -> None:
+    with Pair(small, identities(), replace(QUICK, handshake_seconds=60.0)) as pair, ExitStack() as held:
+        callers = [held.enter_context(silent(pair, host, HALF[said])) for _ in range(3 * QUICK.handshakes)]
+        for caller in callers[: 2 * QUICK.handshakes]:
+            with suppress(ConnectionResetError):
+                assert caller.recv(1) == b""  # these gave way
+        began = time.monotonic()
+        with pair.open() as conversation:
+            assert len(list(conversation.generate(small.prompt(3), max_tokens=2, choose=greedy))) == 2
+        assert time.monotonic() - began < SOON
+        refusals = [entry for entry in pair.nodes[0].log.entries if entry["event"] == "caller refused"]
+        assert {entry["why"] for entry in refusals} == {"gave way: all places for handshakes were taken"}
+        assert len(refusals) < 2 * QUICK.handshakes
+
+
+def test_who_holds_most_gives_way_first(small: SharedSmall) -> None:
+    with Pair(small, identities(), replace(QUICK, handshake_seconds=60.0)) as pair, ExitStack() as held:
+        alone = held.enter_context(silent(pair, "127.0.0.3"))
+        many = [held.enter_context(silent(pair, "127.0.0.2")) for _ in range(3 * QUICK.handshakes)]
+        with suppress(ConnectionResetError):
+            assert many[2 * QUICK.handshakes].recv(1) == b""
+        alone.setblocking(False)
+        with pytest.raises(BlockingIOError):  # the oldest of all, and still there
+            alone.recv(1)
+
+
+def test_the_oldest_link_without_a_session_gives_way(small: SharedSmall) -> None:
+    with Pair(small, identities(), replace(QUICK, handshake_seconds=60.0)) as pair, pair.open() as conversation:
+        list(conversation.generate(small.prompt(3), max_tokens=1, choose=greedy))
+        links = [pair.call(1) for _ in range(QUICK.connections)]  # one of them had no place
         try:
-            pair.open().close()
-            return
-        except LinkError:
-            continue
-    pytest.fail("the node serves nobody any more")
+            with pytest.raises(LinkError):
+                links[0].receive(SOON)
+            pair.nodes[0].log.wait(why="too many connections")
+            assert list(conversation.generate(small.prompt(3), max_tokens=1, choose=greedy))
+        finally:
+            for link in links:
+                link.abort()
+
+
+def test_where_no_thread_can_be_started_callers_are_refused_and_sessions_go_on(
+    small: SharedSmall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Pair(small, identities()) as pair, pair.open() as conversation:
+        list(conversation.generate(small.prompt(3), max_tokens=1, choose=greedy))
+
+        def start(thread: Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("party_node.server.Thread.start", start)
+            link = pair.call(1)
+            with pytest.raises(LinkError):
+                link.receive(SOON)
+            link.abort()
+            pair.nodes[0].log.wait(event="caller refused", why="no thread can be started")
+        assert list(conversation.generate(small.prompt(3), max_tokens=1, choose=greedy))
+        with pair.open() as other:
+            assert list(other.generate(small.prompt(3), max_tokens=1, choose=greedy))
+
+
+@pytest.mark.parametrize("missing", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EINVAL])
+def test_a_loop_that_cannot_accept_neither_spins_nor_ends(small: SharedSmall, missing: int) -> None:
+    class Poor:
+        """A listening socket that wakes the loop and gives it nothing."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self._sock, self.asked, self.is_poor = sock, 0, True
+
+        def accept(self) -> object:
+            self.asked += 1
+            if self.is_poor:
+                raise OSError(missing, os.strerror(missing))
+            return self._sock.accept()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._sock, name)
+
+    with Pair(small, identities()) as pair:
+        server, log = pair.nodes[0].server, pair.nodes[0].log
+        poor = Poor(server._listener)
+        server._listener = poor  # type: ignore[assignment]
+        with socket.create_connection(("127.0.0.1", pair.ports[0]), SOON):
+            began = time.monotonic()
+            log.wait(why=os.strerror(missing))
+            log.wait_for(lambda entry: "unsaid" in entry and entry["why"] == os.strerror(missing), "it again")
+            seconds = time.monotonic() - began
+            assert poor.asked < 2 * (seconds + 1) / 0.02
+            assert len([entry for entry in log.entries if entry.get("why") == os.strerror(missing)]) <= seconds + 2
+        poor.is_poor = False
+        with pair.open() as conversation:
+            assert list(conversation.generate(small.prompt(3), max_tokens=1, choose=greedy))
 
 
 def test_stop_ends_sessions_and_threads(small: SharedSmall) -> None:
