@@ -1,23 +1,35 @@
-"""`trine`'s entry: Ctrl-C is quiet from here on, while everything else is still being imported, too."""
+"""The entries of `trine` and `trine-model`: signals end them quietly from here on, while the rest is imported, too."""
 
 import os
 import sys
+from importlib import import_module
 
+from app.signals import leaving_at_once
 from engine.ring.core_files import forbid_core_files
 
 INTERRUPTED = 130
 
 
 def main() -> None:
-    """Entry point."""
+    """`trine`."""
+    _run("app.commands")
+
+
+def model() -> None:
+    """`trine-model`."""
+    _run("app.model_cli")
+
+
+def _run(commands: str) -> None:
+    leaving_at_once()
     _open_standard_files()
     forbid_core_files()
     try:
-        from app.commands import app
+        program = import_module(commands).app
         from app.visible import forgive_letters
 
         forgive_letters()
-        app()
+        program()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

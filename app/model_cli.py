@@ -5,9 +5,16 @@ or an option cannot be used; 4 if something cannot be written; 130 after Ctrl-C.
 nothing is left of what was begun.
 """
 
+import sys
+
+if __name__ == "__main__":  # as a program, this begins before what takes long to import
+    from app.cli import model as program
+
+    program()
+    sys.exit()
+
 import json
 import math
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -21,9 +28,8 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from app.signals import unwinding
-from app.visible import forgive_letters, shown, visible
+from app.visible import shown, visible
 from engine.errors import InputError, TrineError
-from engine.ring.core_files import forbid_core_files
 
 if TYPE_CHECKING:
     from engine.models.config import ModelSpec
@@ -213,11 +219,7 @@ def _progress() -> "Iterator[Report]":
 
 
 def main() -> None:
-    """Entry point."""
-    forbid_core_files()
-    forgive_letters()
-    app()
+    """What the `trine-model` of an older installation calls."""
+    from app.cli import model
 
-
-if __name__ == "__main__":
-    main()
+    model()

@@ -96,3 +96,14 @@ def test_afterwards_all_is_as_before() -> None:
     with unwinding():
         assert state() != before
     assert state() == before
+
+
+def test_ignored_signals_stay_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with unwinding():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            send_to_itself(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
