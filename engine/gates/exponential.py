@@ -6,6 +6,8 @@
 Dealt a score: 8 bytes of bits, 8 of share, 8 of the result's λ2. Online: 8 and 8 bytes each way.
 """
 
+from math import log
+
 import numpy as np
 
 from engine.functions.tables import Window
@@ -19,6 +21,7 @@ from engine.wire import Mask, Opening, Rho, Wire
 
 FRACTION = 13  #: bits of 2^c_lo
 SHARE = 15  #: bits of the dealt σ·2^(-ρ_lo)
+ABOVE = 15 / (4 * log(2))  #: the mean of 2^(ρ_lo): by so much what is opened first is larger than 2^x
 
 
 def deal(d: Dealing, x: Rho, window: Window, out: int) -> Mask:
@@ -55,8 +58,8 @@ def clear(p: Clear, x: Real, window: Window, out: int) -> Real:
     del window
     p.observer.looked_up(p.section, "exp", x)
     y = np.exp2(x)
-    p.observer.truncated(p.section, "exp", y, out + FRACTION + 2)
-    p.observer.truncated(p.section, "p", y, out + SHARE)
+    p.truncated("exp", y * ABOVE, out + FRACTION)
+    p.truncated("p", y, out + SHARE)
     return y
 
 

@@ -9,6 +9,8 @@
 Dealt a value: 2^n / 8 bytes of bits, 8 bytes an e, 2 bits an e for the alarm. Online: 8·(number of e) and 8 bytes each way.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from engine.functions.tables import Window, economised, signed_binomials
@@ -18,6 +20,8 @@ from engine.gates.truncation import truncate
 from engine.ring import lookups as kernels
 from engine.ring.fixed import Real, Ring
 from engine.wire import Extent, Opening, Rho
+
+NARROW = 3  #: degree of the fits to cells of at most 1/2; those of a higher one have cells of 1
 
 
 def times(extent: Extent, factor: int) -> Extent:
@@ -82,12 +86,21 @@ def evaluate(e: Evaluation, x: Opening, table: str, window: Window, degree: int,
 
 def clear(p: Clear, x: Real, table: str, window: Window, degree: int, out: int, power: int) -> Real:
     """f(x), exactly."""
-    del window, degree
+    del window
     name = table.split(".")[-1]
     p.observer.looked_up(p.section, name, x)
-    y = p.functions[table](x)
-    p.observer.truncated(p.section, "lookup", 2 * y, out + power)  # w_0 is about f, the others are smaller
-    return y
+    f = p.functions[table]
+    p.truncated("lookup", _columns(f, x, 1.0 if degree > NARROW else 0.5), out + power)
+    return f(x)
+
+
+def _columns(f: Callable[[Real], Real], x: Real, cell: float) -> Real:
+    """About Σ_e |w_e|, over ρ_lo: w_0 is f up to a cell above x, w_1 and w_2 its differences over a cell there."""
+    found: Real = np.zeros_like(x)
+    for rho in (0.25, 0.75):
+        before, here, behind = (f(x + (rho + step) * cell) for step in (-0.5, 0.0, 0.5))
+        found += (np.abs(here) + np.abs(behind - before) + 2 * np.abs(before - 2 * here + behind)) / 2
+    return found
 
 
 lookup = Gate("lookup", deal, evaluate, clear)

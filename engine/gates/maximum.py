@@ -24,6 +24,7 @@ from engine.wire import Extent, Opening, Rho
 
 HASH_BITS = 10
 BIN = 4  #: log2 units a bin
+MORE = 1.25  #: how much more is counted towards the wrap budget: rows differ by factors of 16, and a text has few of them
 
 
 def deal(d: Dealing, s: Rho, heads: int, window: Window, level: int, levels: int) -> Rho:
@@ -68,13 +69,32 @@ def evaluate(e: Evaluation, s: Opening, heads: int, window: Window, level: int, 
 
 
 def clear(p: Clear, s: Real, heads: int, window: Window, level: int, levels: int) -> Real:
-    """The top of the bin above the row's maximum."""
-    del window, level, levels
+    """The top of the bin of the row's maximum."""
+    del window, level
     bounds = p.rows.offsets(Extent(key=heads))
-    top = np.array([s[bounds[r] : bounds[r + 1]].reshape(heads, -1).max(axis=1) for r in range(p.rows.count)])
-    p.observer.looked_up(p.section, "max", top)
-    above: Real = BIN * (np.floor(top / BIN) + 1.0)
+    rows = [s[bounds[r] : bounds[r + 1]].reshape(heads, -1) / BIN for r in range(p.rows.count)]
+    top = np.array([row.max(axis=1) for row in rows]).reshape(p.rows.count, heads)
+    p.observer.looked_up(p.section, "max", BIN * top)
+    _grow(p, rows, np.floor(top), levels)
+    above: Real = BIN * (np.floor(top) + 1.0)
     return above
+
+
+def _grow(p: Clear, rows: list[Real], top: Real, levels: int) -> None:
+    """How much larger than here the parties' numbers are on average that are scaled by M: [rows, heads], or flat.
+
+    A score's bin is one higher where its low part carries, as often as the score lies high in its bin, each key by itself:
+    if one of the highest bin does, M is a bin higher than here, p 16 times smaller and 1/Σ as much larger. Each level that
+    is taken for empty makes p 16 times larger; no more than all of them can be.
+    """
+    none = [np.prod(1 - np.clip(row - floor[:, None], 0, 1), axis=1) for row, floor in zip(rows, top, strict=True)]
+    carried = 1 - np.array(none).reshape(top.shape)
+    bin_ = 2.0**BIN
+    missed = (1 + (bin_ - 1) * 2.0**-HASH_BITS) ** levels
+    smaller = MORE * (1 - carried + carried / bin_) * missed
+    each = [np.repeat(factors, row.shape[1]) for factors, row in zip(smaller, rows, strict=True)]
+    p.growth["p"] = p.growth["exp"] = np.concatenate([np.empty(0), *each])
+    p.growth["mixture"], p.growth["reciprocal"] = smaller, MORE * (1 + (bin_ - 1) * carried)
 
 
 maximum = Gate("maximum", deal, evaluate, clear)

@@ -189,6 +189,17 @@ class Clear:
         self.keys, self.values = keys, values
         self.observer: Observer = observer or Silent()
         self.section = self.gate = 0
+        self.growth: dict[str, Real] = {}  #: of a name, how much larger the parties' numbers are on average than those here
+
+    def truncated(self, name: str, values: Real, bits: int) -> None:
+        """Tell the observer of a truncation, of numbers as large as the parties' are on average.
+
+        A factor for `name` is that of all of a row's, or a head's, numbers, which lie side by side.
+        """
+        factor = self.growth.get(name)
+        if factor is not None:
+            values = values.reshape(*factor.shape, -1) * factor[..., None]
+        self.observer.truncated(self.section, name, values, bits)
 
     def enter(self, section: int, rows: Rows) -> None:
         """Begin a section."""

@@ -62,7 +62,7 @@ def evaluate(e: Evaluation, z: Opening, bits: int, to: int, name: str, *, share:
 def clear(p: Clear, z: Real, bits: int, to: int, name: str, *, share: bool = True) -> Real:
     """Z itself; its size counts towards the wrap budget."""
     del to, share
-    p.observer.truncated(p.section, name, z, bits)
+    p.truncated(name, z, bits)
     return z
 
 

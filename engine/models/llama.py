@@ -42,7 +42,8 @@ def scaled(p: Any, spec: ModelSpec, x: Any, own: Norm) -> tuple[Any, Any]:  # no
 def inverse_root(p: Any, spec: ModelSpec, squares: Any, own: Norm, table: str, bits: int) -> Any:  # noqa: ANN401
     """2^E / rms(x), one a row, at `bits`. 1 round."""
     r = lookup_wide(p, squares, table, own.window, bits, spec.scales.power)
-    return truncate(p, r, bits + spec.scales.power, bits, "rsqrt")
+    unit = bits + own.exponent  # the plain value here is 1 / rms, of which 2^E times as much is computed with
+    return truncate(p, r, unit + spec.scales.power, unit, "rsqrt")
 
 
 def norm(p: Any, spec: ModelSpec, x: Any, own: Norm, table: str, bits: int) -> Any:  # noqa: ANN401

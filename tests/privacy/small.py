@@ -27,8 +27,10 @@ class Shared:
 
 
 @cache
-def small(layers: int = 2) -> Shared:
-    """Grouped queries, sizes that are no powers of two, a vocabulary that does not fill its words."""
+def small(layers: int = 2, embedding: float = 1.0, scores: float = 1.0) -> Shared:
+    """Grouped queries, sizes that are no powers of two, a vocabulary that does not fill its words; rows of the embedding and
+    scores are as many times larger as is asked for.
+    """
     source = np.random.default_rng(20260101)
     shape = {
         "name": "private",
@@ -46,8 +48,10 @@ def small(layers: int = 2) -> Shared:
     spec = provisional(shape, layers)
     weights = {}
     for name, (outer, inner) in spec.tensors().items():
-        spread = 1.0 if name == "embed" else (3.0 if name == "head" else 1.0) / np.sqrt(inner)
+        spread = embedding if name == "embed" else (3.0 if name == "head" else 1.0) / np.sqrt(inner)
         weights[name] = source.standard_normal((outer, inner)) * spread
+        if name.endswith("qkv"):
+            weights[name][: (4 + 2) * 6] *= np.sqrt(scores)
     texts = [source.integers(0, spec.vocab, 60) for _ in range(4)]
     spec = measured(spec, weights.__getitem__, texts, lambda _: None)
     seeds, packs = in_memory(spec, weights.__getitem__)
