@@ -34,6 +34,11 @@ def check_streams() -> None:
         (2, 1 << 40, 31, 200, 48),
         (5, 7, 0, 1, 1 << 20),
         (3, 7, 0, 0, 0),
+        *((label, 0, 0, 0, 32) for label in range(1, 6)),
+        *((1, 1 << bit, 0, 0, 32) for bit in range(48)),  # no bit of an address is lost, or folded onto another
+        *((1, 0, 1 << bit, 0, 32) for bit in range(16)),
+        *((1, 0, 0, 1 << bit, 32) for bit in range(16)),
+        *((1, 0, 0, 0, 16 << bit) for bit in range(39)),
     ):
         got = np.empty(5 * 16, np.uint8)
         stream.fill(got, Label(label), row, section, slot, start)
@@ -41,6 +46,12 @@ def check_streams() -> None:
         expected = b"".join(block.update(head + (start // 16 + i).to_bytes(5, "big")) for i in range(5))
         if got.tobytes() != expected:
             raise pads.LeakError(f"the stream at label {label}, row {row} is not its own")
+    for row, section, slot in ((1 << 47, 3, 0), (5, 1 << 15, 0), (5, 3, 1 << 15)):  # long ones may be drawn in another mode
+        long = np.empty(1 << 19, np.uint8)
+        stream.fill(long, Label.WEIGHT, row, section, slot, 32)
+        head = bytes([3]) + slot.to_bytes(2, "big") + section.to_bytes(2, "big") + row.to_bytes(6, "big")
+        if long.tobytes() != block.update(b"".join(head + (2 + i).to_bytes(5, "big") for i in range(1 << 15))):
+            raise pads.LeakError(f"the long stream at row {row} is not its own")
 
 
 def test_a_stream_is_the_block_cipher_at_its_own_addresses() -> None:
