@@ -26,8 +26,12 @@ class Limits:
     """For a client to answer a ping. Longer than a client waits: nobody sits before a node, and a desktop may be very busy."""
     pairing_seconds: float = 10.0
     """Until the other node's half of a session must be there."""
-    round_seconds: float = 60.0
-    """For one round with the other node, which may be waiting for the client's material."""
+    peer_silence_seconds: float = 3.0
+    """For the other node to show that it lives, after a second in which it did not."""
+    round_seconds: float = 600.0
+    """For one round with the other node, which may be waiting for the client's material on a slow line."""
+    stop_seconds: float = 60.0
+    """For the client's STOP at this node, once it has been heard at the other one."""
     leave_seconds: float = 4.0
     """For the threads of links and sessions, once the node is told to stop."""
     queue_bytes: int = 5 << 28

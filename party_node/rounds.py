@@ -3,16 +3,20 @@
 Rule 1. A round never crosses a thread: the thread that computes sends and receives itself.
 Rule 2. Both nodes stop after the round in which either one's flag was set, so they agree on what was
         computed. A node whose material was discarded says so in a round of its own.
-Rule 3. What goes wrong with the other node is a ProtocolError, so that the client learns it: a lost
+Rule 3. Both nodes show each other each second that they live, by a thread of their own (`watch`): who computes a long
+        round, or waits for its client's material, is not silent.
+Rule 4. What goes wrong with the other node is a ProtocolError, so that the client learns it: a lost
         link has the code "no-peer".
 """
 
 from __future__ import annotations
 
+import time
 from threading import Event
 
 from engine.errors import LinkError, ProtocolError, SessionStopped
 from engine.link import Data
+from engine.link.keepalive import PING_SECONDS
 from engine.link.link import Link
 from engine.session import PeerSession
 
@@ -46,6 +50,20 @@ class PeerLink:
         except LinkError as error:
             raise ProtocolError("no-peer", error.what) from error
         self._session.receive_hello(first)
+
+    def watch(self, silence_seconds: float, over: Event) -> None:
+        """Keep the link alive, and notice when the other node falls silent, until `over`; in a thread of its own.
+
+        Whether either node computes, waits for its client or has nothing to do: a firewall does not forget the link, either.
+        """
+        self._link.keep_watch(PING_SECONDS, silence_seconds)
+        due = time.monotonic() + PING_SECONDS
+        while not over.wait(max(0.0, due - time.monotonic())):
+            try:
+                self._link.watch(time.monotonic() - due)
+            except LinkError as error:
+                raise ProtocolError("no-peer", f"the other node: {error.what}") from error
+            due = time.monotonic() + PING_SECONDS
 
     def begin(self) -> None:
         """A step begins."""

@@ -1,11 +1,12 @@
-"""One session at a node: three threads between the client's link, the evaluator and the other node's link.
+"""One session at a node: four threads between the client's link, the evaluator and the other node's link.
 
     reader     (the connection's own thread)  hears the client, always ready to answer its pings
     preparer                                  prepares dealt material ahead of time, in order
     stepper                                   pairs up with the other node, then computes steps; owns that link
+    watcher                                   shows the other node each second that this one lives, and looks whether that does
 
 Rule 1. The reader never waits for a computation, so STOP, a lost client and pings are noticed at once.
-Rule 2. The first failure of any thread ends the session: the client is told its code, all three threads end, and
+Rule 2. The first failure of any thread ends the session: the client is told its code, all threads end, and
         everything they held is given back. The node goes on.
 Rule 3. What a client may make the node hold is bounded, at the first evaluator too: it receives little and makes its products.
         A block is booked with all that before anything of it is taken (engine/session/ledger.py), and what is discarded
@@ -33,7 +34,6 @@ from party_node.node import Node
 from party_node.places import Place
 from party_node.rounds import PeerLink
 
-_STOP_SECONDS = 5.0  # between the client's STOP at one node and at the other
 _STUCK_SECONDS = 2.0
 _COMPLAIN_SECONDS = 1.0
 
@@ -56,6 +56,7 @@ class ServedSession:
         self._held: Place | None = None
         self._place: tuple[int, int] | None = None  # the section that comes in pieces: first row, number
         self._section, self._collected = lasting(0), 0  # and what came of it
+        self._watching = Thread(target=self._guarded, args=(self._watch,), name="trine-watch", daemon=True)
         self._evaluator: Evaluator | None = None
         self._peer: PeerLink | None = None
         self._rows = 0
@@ -171,10 +172,15 @@ class ServedSession:
         peer = self._join()
         if peer is None:
             return
+        self._watching.start()
         self._use(Place.meet)
         self._say(self._session.send_ready)
         while (step := self._steps.get()) is not None and not self._over.is_set():
             self._step(self._running(), peer, step)
+
+    def _watch(self) -> None:
+        if self._peer is not None:
+            self._peer.watch(self._node.limits.peer_silence_seconds, self._over)
 
     def _join(self) -> PeerLink | None:
         """The link to the other node's half of this session, once both have greeted; None if this one is over before."""
@@ -245,7 +251,7 @@ class ServedSession:
     def _end_step(self, peer: PeerLink) -> None:
         """A stopped step: the other node knows it, and the client hears it once it has said STOP here, too."""
         peer.end_step()
-        if not peer.stop.wait(_STOP_SECONDS):
+        if not peer.stop.wait(self._node.limits.stop_seconds):
             raise ProtocolError("out-of-place", "the other node stopped a step that the client did not stop")
         if not self._over.is_set():
             self._say(self._session.send_stopped)
@@ -316,7 +322,7 @@ class ServedSession:
             self._peer.stop.set()
             self._peer.abort()
         # The client sees its link end when all is given back; but a thread may be stuck in sending to a client that is gone.
-        started = [thread for thread in threads if thread.ident is not None]
+        started = [thread for thread in (*threads, self._watching) if thread.ident is not None]
         for thread in started:
             thread.join(_STUCK_SECONDS)
         self._log.info("session ended", rows=self._rows, seconds=round(time.monotonic() - self._began, 3))

@@ -10,8 +10,8 @@ Rule 2. One lock guards the TLS object, the protocol and the queue, because Open
 Rule 3. Whoever waits, flushes: two peers that send 50 MB to each other at once both finish.
 Rule 4. A connection that failed once stays failed, with the same error, timeouts included; what
         came in before is still received first, for it may say why.
-Rule 5. Silence is measured only while a thread is in `receive`, which also answers the peer's pings:
-        whoever wants its link watched keeps a reader there.
+Rule 5. Silence is measured, and this side's life shown, while a thread is in `receive` or `exchange`, or calls
+        `watch` each second: whoever wants its link watched keeps one there.
 Rule 6. A message is one binary frame. Text and fragments have no place here.
 Rule 7. Nothing that comes but a whole message postpones a caller's deadline, and what is done for a peer in one
         go is bounded: the lock is free again within milliseconds.
@@ -39,6 +39,7 @@ from websockets.server import ServerProtocol
 from engine.errors import LinkError, ProtocolError, TrineError
 from engine.link.frames import Data
 from engine.link.keepalive import FLOOR_BYTES, PATIENCE_SECONDS, PING_SECONDS, Keepalive
+from engine.link.parting import part
 from engine.link.whole import FrameSplitter, binary_frame
 
 SILENT = logging.Logger("engine.link", logging.CRITICAL + 1)
@@ -46,10 +47,10 @@ SILENT = logging.Logger("engine.link", logging.CRITICAL + 1)
 
 _READ_BYTES = 64 << 10  # more than a TLS record, so that none stays behind unread in OpenSSL
 _WRITE_BYTES = 64 << 10  # what one call encrypts while it holds the lock
-_UNSENT_BYTES = 256 << 10  # what the kernel may hold back, so that a ping is not stuck behind it
-_READS_AT_ONCE = 64  # of a TLS record (16 kB) at most each
-_LAST_READS = 8 * _READS_AT_ONCE  # what a kernel may still hold of a peer that has left
+_UNSENT_BYTES = 64 << 10  # what the kernel may hold back: what is urgent waits behind it, a second at 64 kB/s
+_READS_AT_ONCE, _LAST_READS = 64, 512  # of a TLS record (16 kB) at most each; the last of a peer that has left
 _EMPTY_RECORDS = 1000  # in a row: one record comes in fewer packets, and nobody needs as many without data
+_WATCHED = 2  # messages that `watch` reads ahead of who computes: behind an honest peer's round come signs of life only
 _MAX_QUEUED = 64  # messages and pongs: a peer that pings and never reads is let go
 
 
@@ -98,7 +99,7 @@ class Connection:
         self._error: TrineError | None = None
         self._blocked = False  # the kernel took no more the last time
         self._empty = 0  # records without data, or parts of one, in a row
-        self._users, self._over = 0, False
+        self._users, self._readers, self._over = 0, 0, False
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
@@ -126,7 +127,7 @@ class Connection:
                     if self._flushed >= ticket:
                         return
                     if not moved and self._flushed == flushed:
-                        self._fail(LinkError(f"took nothing for {timeout:g} s", self.party))
+                        self._fail(LinkError(f"the line took nothing for {timeout:g} s", self.party))
         finally:
             self._leave()
 
@@ -139,7 +140,7 @@ class Connection:
         try:
             return self._wait(0, timeout)
         finally:
-            self._leave()
+            self._leave(reading=True)
 
     def exchange(self, data: Data, timeout: float | None = 60.0) -> bytes | bytearray:
         """Send a message and return the next one that comes; errors as `receive`."""
@@ -147,7 +148,26 @@ class Connection:
         try:
             return self._wait(ticket, timeout)
         finally:
-            self._leave()
+            self._leave(reading=True)
+
+    def keep_watch(self, ping_interval: float, ping_timeout: float) -> None:
+        """Measure silence from now on, so: see the class."""
+        with self._lock:
+            self._keepalive = Keepalive(ping_interval, ping_timeout)
+
+    def watch(self, late: float = 0.0) -> None:
+        """Show that this side lives, and look whether the other one does (else LinkError), while others compute.
+
+        To be called every `ping_interval` seconds, `late` saying how much later it is.
+        """
+        with self._lock:
+            self._check()
+            if not self._readers:
+                self._read(messages=_WATCHED)
+            if self._error is None:
+                self._mind(None, None, late)
+            if not self._inbox:
+                self._check()
 
     def abort(self) -> None:
         """End the connection at once, from any thread; who waits gets LinkError. Idempotent."""
@@ -164,7 +184,7 @@ class Connection:
         """
         if self._enter_last():
             try:
-                self._part(time.monotonic() + linger)
+                part(self._sock, self._lock, self._all_left, time.monotonic() + linger)
             finally:
                 self._leave()
         self.abort()
@@ -192,6 +212,7 @@ class Connection:
                     self._check()
                 ticket = 0  # nothing leaves any more; what came in before is received
             self._users += 1
+            self._readers += reading
             return ticket
 
     def _enter_last(self) -> bool:
@@ -204,33 +225,16 @@ class Connection:
             self._pass_on()
             return True
 
-    def _leave(self) -> None:
+    def _leave(self, *, reading: bool = False) -> None:
         with self._lock:
             self._users -= 1
+            self._readers -= reading
             if self._over and not self._users:
                 self._sock.close()
 
-    def _part(self, deadline: float) -> None:
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN | select.POLLOUT)
-        while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
-            with self._lock:
-                try:
-                    self._flush()
-                    if not self._outbox:
-                        poll.modify(self._sock, select.POLLIN)
-                        # The end of this side: a peer that is closing, too, need not wait for more.
-                        socket.socket.shutdown(self._sock, socket.SHUT_WR)
-                    if self._thrown_away():
-                        return
-                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                    continue
-                except OSError:
-                    return
-
-    def _thrown_away(self) -> bool:
-        """Read what came and forget it; whether it was the last."""
-        return any(not self._sock.recv_into(self._view) for _ in range(_READS_AT_ONCE))
+    def _all_left(self) -> bool:
+        self._flush()
+        return not self._outbox
 
     # The wait
 
@@ -252,6 +256,8 @@ class Connection:
                     self._flush()
                 if self._error is None and not (self._inbox and self._flushed >= ticket):
                     self._mind(deadline, timeout, late=time.monotonic() - began - (patience or 0) / 1000)
+                elif self._error is None:
+                    self._beat(time.monotonic())
                 if not self._inbox:
                     self._check()
         data = self._inbox.popleft()
@@ -271,9 +277,15 @@ class Connection:
             self._fail(LinkError(f"no answer within {timeout:g} s", self.party))
         elif (verdict := self._keepalive.verdict(now, late)) is not None:
             self._fail(LinkError(verdict, self.party))
-        elif self._keepalive.wants_ping(now) and not self._outbox:  # else the next piece that leaves is the sign
-            self._protocol.send_ping(b"")
+        else:
+            self._beat(now, asks=self._keepalive.wants_ping(now))
+
+    def _beat(self, now: float, *, asks: bool = False) -> None:
+        """Say that this side lives if it is time, unasked (RFC 6455, section 5.5.3), or ask whether the peer does."""
+        if (self._keepalive.wants_beat(now) or asks) and not self._outbox:  # else the next piece that leaves is the sign
+            self._protocol.send_ping(b"") if asks else self._protocol.send_pong(b"")
             self._pass_on()
+        self._flush()
 
     # Bytes out and in; the lock is held, and a failure is kept, not raised
 
@@ -306,6 +318,7 @@ class Connection:
             head = self._outbox[0]
             count = self._sock.send(head[:_WRITE_BYTES])  # OpenSSL wants a refused piece again
             self._flushed += count
+            self._keepalive.said = time.monotonic()
             if count == len(head):
                 self._outbox.popleft()
             else:
@@ -314,11 +327,11 @@ class Connection:
                 self._blocked = False
                 self._keepalive.lives()
 
-    def _read(self, *, everything: bool = False) -> None:
-        """Read what the kernel has, until a message is whole, nothing is left, or others want the lock, too."""
+    def _read(self, *, everything: bool = False, messages: int = 1) -> None:
+        """Read what the kernel has, until so many messages wait, nothing is left, or others want the lock, too."""
         try:
             for _ in range(_LAST_READS if everything else _READS_AT_ONCE):
-                if self._error is not None or (self._inbox and not everything):
+                if self._error is not None or (len(self._inbox) >= messages and not everything):
                     return
                 count = self._sock.recv_into(self._view, _READ_BYTES)  # told its length, it need not ask
                 if not count:

@@ -3,6 +3,8 @@
 Rule 1. Bytes are no sign of life by themselves. Whole messages are, and pings and pongs within the allowance; the bytes of a
         message that is not whole count for as many seconds as they take at `FLOOR_BYTES` a second.
 Rule 2. Who was itself woken late does not blame the other side.
+Rule 3. Each side says something each second, unasked: an answer to a ping may be stuck for seconds behind what the asking side
+        itself has sent, in a slow line's buffers. So silence means the same in both directions.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class Keepalive:
         self.interval, self._timeout = interval, timeout
         self.alive = time.monotonic()  #: until when the peer has shown that it lives
         self.pinged: float | None = None  #: when it was pinged since, or what it has said meanwhile is worth
+        self.said = self.alive  #: when this side last said something
         self._trickles = False  # whether bytes came since the ping, but too few
 
     def lives(self, seconds: float | None = None) -> None:
@@ -60,7 +63,15 @@ class Keepalive:
         """When to `look` again."""
         if self.interval is None:
             return None
-        return self.alive + self.interval if self.pinged is None else self.pinged + self._timeout
+        look = self.alive + self.interval if self.pinged is None else self.pinged + self._timeout
+        return min(look, self.said + self.interval)
+
+    def wants_beat(self, now: float) -> bool:
+        """Whether this side has been silent for long enough to say that it lives, which is taken for said."""
+        if self.interval is None or now < self.said + self.interval:
+            return False
+        self.said = now
+        return True
 
     def wants_ping(self, now: float) -> bool:
         """Whether it is time for a ping, which is taken for sent."""

@@ -29,6 +29,12 @@ class Link(Protocol):
         """Send a message and return the next one that comes."""
         ...
 
+    def keep_watch(self, ping_interval: float, ping_timeout: float) -> None:
+        """Measure silence from now on."""
+
+    def watch(self, late: float = 0.0) -> None:
+        """Show that this side lives, and LinkError if the other one does not; to be called every `ping_interval` seconds."""
+
     def close(self, linger: float = 1.0) -> None:
         """End the link; what was sent before still arrives. Idempotent."""
 

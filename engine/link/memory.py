@@ -78,6 +78,15 @@ class MemoryConnection:
                 raise
         return self.receive(timeout)
 
+    def keep_watch(self, ping_interval: float, ping_timeout: float) -> None:
+        """There is nothing between the two ends that could be silent."""
+
+    def watch(self, late: float = 0.0) -> None:
+        """LinkError if either end is closed."""
+        with self._turn:
+            if self._error is not None and not self._inbox:
+                raise self._error.with_traceback(None)
+
     def close(self, linger: float = 1.0) -> None:
         """End the link; the other end still receives what was sent. Idempotent."""
         with self._turn:

@@ -34,7 +34,7 @@ QUICK = Limits(
     connections=8,
     handshakes=8,
     handshake_seconds=1.0,
-    pairing_seconds=1.0,
+    pairing_seconds=2.0,
     round_seconds=5.0,
 )
 
@@ -106,14 +106,21 @@ class RunningNode:
 class Pair:
     """Both nodes; a context manager."""
 
-    def __init__(self, small: SharedSmall, who: Identities, limits: Limits = QUICK) -> None:
+    def __init__(
+        self,
+        small: SharedSmall,
+        who: Identities,
+        limits: Limits = QUICK,
+        line: Callable[[int], int] = lambda port: port,
+    ) -> None:
+        """`line(port)` is the port where the nodes call each other, in place of the one where the other listens."""
         self.small, self.who = small, who
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in (1, 2)]
         self.ports = [sock.getsockname()[1] for sock in sockets]
         self._stack = ExitStack()
         self.nodes = []
         for role in (1, 2):
-            node = RunningNode(small, who, role, sockets[role - 1], self.ports[2 - role], limits)
+            node = RunningNode(small, who, role, sockets[role - 1], line(self.ports[2 - role]), limits)
             self._stack.callback(node.stop)
             self.nodes.append(node)
 

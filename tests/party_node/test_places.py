@@ -211,7 +211,7 @@ def test_no_two_clients_take_the_places_crosswise(small: SharedSmall) -> None:
 
 def test_who_calls_one_node_again_and_again_starves_nobody(small: SharedSmall) -> None:
     over = Event()
-    with Pair(small, identities(), replace(QUICK, sessions=3)) as pair, ThreadPoolExecutor(1) as threads:
+    with Pair(small, identities(), replace(QUICK, sessions=3, pairing_seconds=SOON)) as pair, ThreadPoolExecutor(1) as threads:
 
         def bad() -> int:
             calls = 0
