@@ -17,6 +17,7 @@ from app.conversation import Conversation, StepProgress
 from engine.errors import InputError, SessionStopped, TrineError
 from engine.generate.draft import check_drafts
 from engine.generate.sampling import Chooser, make_chooser
+from engine.generate.template import Rendered
 from engine.generate.tokenizer import ChatTokenizer, Turn
 
 __all__ = [
@@ -338,7 +339,7 @@ class Chat:
             raise SessionStopped
         emit(Waiting("a node had ended: starting it again"))
 
-    def _prompt(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
+    def _prompt(self, messages: Sequence[Message]) -> tuple[Rendered, list[int]]:
         """The conversation as text and tokens, its length checked before anything is sent."""
         if not messages or not messages[-1].text.strip():
             raise InputError("there is nothing to answer: the message is empty")
@@ -354,7 +355,7 @@ class Chat:
             )
         return rendered, tokens
 
-    def _keep(self, asked: list[Message], answer: _Answer, rendered: str, context: Sequence[int], *, complete: bool) -> None:
+    def _keep(self, asked: list[Message], answer: _Answer, rendered: Rendered, context: Sequence[int], *, complete: bool) -> None:
         """What was said stays said, however the answer ended."""
         answer.finish()
         if answer.text.strip():  # nobody can see what is blank

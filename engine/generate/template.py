@@ -1,11 +1,11 @@
-"""A model's chat template: Jinja text from the checkpoint, rendered in a sandbox.
+"""A model's chat template: Jinja text from the checkpoint, rendered in a sandbox, who wrote what kept apart.
 
 What a template may use is what transformers offers it, so that a conversation becomes the very text on which the
 model was trained; transformers itself takes a second to import, which a window cannot wait for.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -16,8 +16,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import InputError, ModelError
+from engine.generate.provenance import Twins, trace, tracing_filters
 
-__all__ = ["MAX_CHARACTERS", "MAX_TEMPLATE", "ChatTemplate", "Message"]
+__all__ = ["MAX_CHARACTERS", "MAX_TEMPLATE", "ChatTemplate", "Message", "Rendered", "TemplateText"]
 
 MAX_TEMPLATE = 1 << 18
 """Characters of a template."""
@@ -28,28 +29,50 @@ Message = Mapping[str, str]
 """`role` ("system", "user", "assistant") and `content`."""
 
 
+Rendered = tuple[str, ...]
+"""A rendered conversation: text, control token, text, …, text; the control tokens are those that the template wrote."""
+
+
+class TemplateText(str):
+    """A chat template's text, which carries the special tokens that it may name: `tokens`, such as `bos_token` → "<s>"."""
+
+    tokens: Mapping[str, str]
+
+    def __new__(cls, text: str, tokens: Mapping[str, str]) -> "TemplateText":
+        """The text with its tokens."""
+        self = super().__new__(cls, text)
+        self.tokens = dict(tokens)
+        return self
+
+
 class ChatTemplate:
-    """A compiled chat template; `tokens` are the special texts that it may name, such as `bos_token`.
+    """A compiled chat template.
+
+    `tokens` are the special texts that it may name, such as `bos_token`; `controls` are the spellings of the model's control
+    tokens, which count where the template or one of its `tokens` writes them (engine/generate/provenance.py).
 
     Raises:
         ModelError: no template, too long, or not Jinja that compiles.
     """
 
-    def __init__(self, source: str | None, tokens: Mapping[str, str]) -> None:
+    def __init__(self, source: str | None, tokens: Mapping[str, str], controls: Iterable[str] = ()) -> None:
         if source is None:
             raise ModelError("the model has no chat template, so it cannot hold a conversation")
         if len(source) > MAX_TEMPLATE:
             raise ModelError(f"the chat template is longer than {MAX_TEMPLATE} characters")
-        self._tokens = dict(tokens)
+        self._twins = Twins(controls, source + "".join(tokens.values()))
+        self._tokens = {name: self._twins.written(token) for name, token in tokens.items()}
+        environment = _environment(self._twins)
         try:
-            self._template = _environment().from_string(source)
+            traced = trace(environment.parse(source), environment, self._twins)
+            self._template = environment.from_string(traced)
         except TemplateSyntaxError as error:
             raise ModelError(f"line {error.lineno} of the chat template cannot be read: {error.message}") from error
         except RecursionError as error:
             raise ModelError("the chat template is nested too deeply") from error
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The conversation as one text, special tokens spelled out.
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> Rendered:
+        """The conversation as text, its control tokens apart.
 
         Raises:
             InputError: the template refuses these messages (no message, wrong order of roles), or they are too long.
@@ -57,13 +80,22 @@ class ChatTemplate:
         """
         if sum(len(message["content"]) for message in messages) > MAX_CHARACTERS:
             raise InputError(f"the conversation is longer than {MAX_CHARACTERS:,} characters; start a new chat")
+        stand_ins = self._twins.stand_ins(message["content"] for message in messages)
         values: dict[str, Any] = {
             **self._tokens,
-            "messages": [dict(message) for message in messages],
+            "messages": [
+                {"role": self._twins.written(message["role"]), "content": message["content"].translate(stand_ins)}
+                for message in messages
+            ],
             "add_generation_prompt": add_generation_prompt,
             "tools": None,
             "documents": None,
         }
+        back = {stand_in: letter for letter, stand_in in stand_ins.items()}
+        return tuple(piece.translate(back) for piece in self._twins.split(self._generated(values)))
+
+    def _generated(self, values: dict[str, Any]) -> str:
+        """What the template writes, in twins what is its own."""
         pieces, length = [], 0
         try:
             for piece in self._template.generate(values):
@@ -72,13 +104,14 @@ class ChatTemplate:
                 if length > 2 * MAX_CHARACTERS:
                     raise ModelError("the chat template writes without end")
         except _RefusedError as error:
-            raise InputError(f"the model does not take this conversation: {error.message}") from error
+            raise InputError(f"the model does not take this conversation: {self._twins.plain(error.message or '')}") from error
         except ModelError:
             raise
         except SecurityError as error:
-            raise ModelError(f"the chat template tries what it may not: {error.message}") from error
+            what = self._twins.plain(error.message or "")
+            raise ModelError(f"the chat template tries what it may not: {what}") from error
         except Exception as error:  # whatever a template's own operations raise: TypeError, KeyError, ...
-            what = " ".join(str(error).split())[:200]
+            what = " ".join(self._twins.plain(str(error)).split())[:200]
             raise ModelError(f"the chat template fails ({type(error).__name__}: {what})") from error
         return "".join(pieces)
 
@@ -97,21 +130,21 @@ class _Generation(Extension):
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _environment(twins: Twins) -> ImmutableSandboxedEnvironment:
     """The sandbox of transformers' `apply_chat_template`. Text for a model is no HTML, so nothing is escaped."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
     environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
+    environment.filters.update(tracing_filters(twins))
+
+    def raise_exception(message: object) -> NoReturn:
+        raise _RefusedError(str(message)[:200])
+
+    def strftime_now(form: object) -> str:
+        return datetime.now().strftime(twins.plain(str(form)))  # the user's own clock is meant
+
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = strftime_now
     return environment
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise _RefusedError(str(message)[:200])
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)  # the user's own clock is meant
 
 
 def _tojson(

@@ -1,20 +1,44 @@
 """Conversations as tokens and back."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from secrets import token_hex
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from engine.errors import InputError, ModelError
-from engine.generate.template import ChatTemplate, Message
+from engine.generate.template import ChatTemplate, Message, Rendered, TemplateText
 from engine.generate.text import TextStream
 
-__all__ = ["ChatTokenizer", "Turn"]
+__all__ = ["END_NAMES", "ChatTokenizer", "Turn"]
 
-_OPEN, _CLOSE = "\ue000", "\ue001"  # private use: they mean nothing, and are taken out of what the user types
+END_NAMES = frozenset(
+    [
+        "<|im_end|>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|end_of_text|>",
+        "<|endoftext|>",
+        "<|end|>",
+        "<|return|>",
+        "<|call|>",
+        "<|eot|>",
+        "<end_of_turn>",
+        "<end_of_utterance>",
+        "</s>",
+        "<eos>",
+        "<EOT>",
+        "_<EOT>",
+        "[EOT]",
+        "[EOS]",
+        "<｜end▁of▁sentence｜>",
+        "<|end▁of▁sentence|>",
+    ]
+) | {"< EOT >"}
+"""Tokens that are known to end a turn, as llama.cpp has them (src/llama-vocab.cpp): they do, whatever a file says of them."""
 _NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that were not UTF-8
-_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<end_of_turn>", "</s>")
 _PROBES = ("a", "Z", "7", " a", "\n\na", "é", "“", "中", "<")
 
 
@@ -22,16 +46,17 @@ _PROBES = ("a", "Z", "7", " a", "\n\na", "é", "“", "中", "<")
 class Turn:
     """A conversation up to and including an answer: its text (as `ChatTokenizer.render` gives it) and its true tokens."""
 
-    rendered: str
+    rendered: Rendered
     tokens: tuple[int, ...]
 
 
 class ChatTokenizer:
     """A tokenizer with a chat template.
 
-    `stop_ids` end an answer: the model's `end_ids`, and every special token that is known to end a turn (a GGUF
-    file names one where a model may have two). Special tokens count only where the template writes them: typed
-    by a user or quoted in an answer they are plain text, so nobody can speak in another's role.
+    `stop_ids` end an answer: the model's `end_ids`, its end-of-text token, and every control token that is known to end a
+    turn (a file names one where a model may have two). Control tokens are the tokenizer's special ones; they count only
+    where the template writes them: typed by a user or quoted in an answer they are plain text, so nobody can speak in
+    another's role. What else was added to a vocabulary (runs of spaces, <think>) is found in any text.
 
     Raises:
         ModelError: the template cannot be used.
@@ -40,15 +65,13 @@ class ChatTokenizer:
     def __init__(self, tokenizer: Tokenizer, template: str | None, end_ids: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
-        controls = sorted((token.content for token in added.values()), key=len, reverse=True)
-        control = "|".join(re.escape(token) for token in controls) or "(?!)"
-        self._control = re.compile(control)
-        self._marked = re.compile(f"{_OPEN}({control}){_CLOSE}|[{_OPEN}{_CLOSE}]")
-        known = (index for index, token in added.items() if token.special and token.content in _ENDS)
-        self.stop_ids = frozenset([*end_ids, *known])
-        first = tokenizer.encode("").ids[:1]
-        names = {"bos_token": first, "eos_token": list(end_ids[:1])}
-        self._template = ChatTemplate(template, {name: self._spelled(ids) for name, ids in names.items()})
+        self._controls = {token.content: (index, token) for index, token in added.items() if token.special}
+        tokens = template.tokens if isinstance(template, TemplateText) else self._named(end_ids)
+        ends = [index for name, (index, _) in self._controls.items() if name in END_NAMES or name == tokens.get("eos_token")]
+        self.stop_ids = frozenset([*end_ids, *ends])
+        self._template = ChatTemplate(template, tokens, self._controls)
+        unknown = self._controls.get(tokens.get("unk_token", ""), (None,))[0]
+        self._never = {index for index, _ in self._controls.values()} - ({unknown} - self.stop_ids)
 
     def encode_chat(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
         """The tokens of a conversation.
@@ -58,7 +81,7 @@ class ChatTokenizer:
         """
         return self.encode_rendered(self.render(messages, add_generation_prompt))
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> Rendered:
         """The conversation as text for `encode_rendered`.
 
         Raises:
@@ -67,24 +90,24 @@ class ChatTokenizer:
         for message in messages:
             if _NO_TEXT.search(message["content"]):
                 raise InputError("a message holds bytes that are no UTF-8 text")
-        marked = [{**message, "content": self._mark(message["content"])} for message in messages]
-        return self._template.render(marked, add_generation_prompt=add_generation_prompt)
+        return self._template.render(messages, add_generation_prompt=add_generation_prompt)
 
-    def encode_rendered(self, rendered: str, known: Sequence[Turn] = ()) -> list[int]:
+    def encode_rendered(self, rendered: Rendered, known: Sequence[Turn] = ()) -> list[int]:
         """The tokens of what `render` gave.
 
         The longest `known` turn with which it begins keeps the tokens that the model really wrote, where spelling
         its words anew could split them otherwise: so the next question goes on from the cache that the nodes hold.
+        A control token follows such a turn, or nothing: other tokens could reach across its end.
         """
-        usable = (turn for turn in known if rendered.startswith(turn.rendered) and self._breaks(rendered, len(turn.rendered)))
-        turn = max(usable, key=lambda turn: len(turn.rendered), default=Turn("", ()))
-        return [*turn.tokens, *self._encode(rendered[len(turn.rendered) :])]
+        usable = (turn for turn in known if rendered[: len(turn.rendered)] == turn.rendered)
+        turn = max(usable, key=lambda turn: len(turn.rendered), default=Turn((), ()))
+        return [*turn.tokens, *self._encode(rendered, len(turn.rendered))]
 
-    def turn(self, rendered: str, tokens: Sequence[int], answer: str, answer_tokens: Sequence[int]) -> Turn | None:
+    def turn(self, rendered: Rendered, tokens: Sequence[int], answer: str, answer_tokens: Sequence[int]) -> Turn | None:
         """The turn after `answer`, or None if its tokens are not exactly its text (cut at a stop string)."""
         if self.decode(answer_tokens) != answer:
             return None
-        return Turn(rendered + self._mark(answer), (*tokens, *answer_tokens))
+        return Turn((*rendered[:-1], rendered[-1] + answer), (*tokens, *answer_tokens))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special ones left out; broken characters as U+FFFD."""
@@ -102,33 +125,45 @@ class ChatTokenizer:
             raise ModelError("conversations with this model's chat template begin with no common token")
         return chats[0][:length]
 
-    def _spelled(self, ids: Sequence[int]) -> str:
-        return "".join(self._tokenizer.id_to_token(index) or "" for index in ids)
+    def _named(self, end_ids: Sequence[int]) -> Mapping[str, str]:
+        """The special tokens of a template that came without them, as the tokenizer and the ends tell them."""
+        ids = {"bos_token": self._tokenizer.encode("").ids[:1], "eos_token": end_ids[:1]}
+        return {name: "".join(self._tokenizer.id_to_token(index) or "" for index in some) for name, some in ids.items()}
 
-    def _mark(self, text: str) -> str:
-        text = text.replace(_OPEN, "").replace(_CLOSE, "")
-        return self._control.sub(f"{_OPEN}\\g<0>{_CLOSE}", text)
+    def _encode(self, rendered: Rendered, start: int) -> list[int]:
+        """The tokens of the pieces from `start` on, in one go: what a tokenizer makes of a text depends on what is before it.
 
-    def _breaks(self, rendered: str, at: int) -> bool:
-        """Whether tokens cannot reach across this place: a special token follows, or nothing."""
-        return at == len(rendered) or self._control.match(rendered, at) is not None
-
-    def _encode(self, rendered: str) -> list[int]:
-        """Marked special tokens as plain text, the template's own as what they are."""
-        ids: list[int] = []
-        for number, piece in enumerate(self._marked.split(rendered)):
-            if piece:  # the odd ones are marked; None stands for half a mark that the template tore off
-                ids += self._as_text(piece) if number % 2 else self._tokenizer.encode(piece, add_special_tokens=False).ids
-        return ids
-
-    def _as_text(self, text: str) -> list[int]:
-        """The tokens of a special token's spelling, by the tokenizer's own steps without its added tokens."""
-        if self._tokenizer.normalizer is not None:
-            text = self._tokenizer.normalizer.normalize_str(text)
-        pieces = [text]
-        if self._tokenizer.pre_tokenizer is not None:
-            pieces = [piece for piece, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(text)]
-        ids = [token.id for piece in pieces for token in self._tokenizer.model.tokenize(piece)]
-        if set(ids) & set(self._tokenizer.get_added_tokens_decoder()):
+        Raises:
+            InputError: a text is a control token to the tokenizer, however it is read.
+        """
+        reader, names, controls = self._reader
+        pieces = (names[rendered[at]] if at % 2 else rendered[at] for at in range(start, len(rendered)))
+        ids = reader.encode("".join(pieces), add_special_tokens=False).ids
+        if not self._never.isdisjoint(ids):
             raise InputError("the conversation holds a control word of the model that it cannot read as text")
-        return ids
+        return [controls.get(index, index) for index in ids]
+
+    @cached_property
+    def _reader(self) -> tuple[Tokenizer, dict[str, str], dict[int, int]]:
+        """The tokenizer without control tokens, other names for them that nobody can guess, and whose ids are whose.
+
+        Under its other name a control token is found as it would be under its own, with the same space around it.
+        """
+        reader = Tokenizer.from_str(self._tokenizer.to_str())
+        reader.encode_special_tokens = True  # the special ones are read as text
+        secret = token_hex(8)
+        names = {control: f"\ue000{secret}{index:06x}\ue001" for control, (index, _) in self._controls.items()}
+        reader.add_tokens([_renamed(token, names[control]) for control, (_, token) in self._controls.items()])
+        controls = {reader.token_to_id(names[control]) or 0: index for control, (index, _) in self._controls.items()}
+        return reader, names, controls
+
+
+def _renamed(token: AddedToken, name: str) -> AddedToken:
+    return AddedToken(
+        name,
+        special=False,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        single_word=token.single_word,
+        normalized=token.normalized,
+    )

@@ -42,6 +42,7 @@ raise_exception('Conversation roles must alternate user/assistant/user/assistant
 eos_token }}{% endif %}{% endfor %}"""
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+CONTROLS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|user|>", "[INST]", "[/INST]")
 QUESTION = [{"role": "user", "content": " What <b>is</b> 'é'? "}]
 CHAT = [*QUESTION, {"role": "assistant", "content": "A letter."}, {"role": "user", "content": "And “ö”?"}]
 SYSTEM = [{"role": "system", "content": "Be brief."}, *CHAT]
@@ -54,7 +55,8 @@ def test_renders_as_transformers_does(source: str, prompt: bool, messages: list[
     if source is LLAMA2:
         messages = [message for message in messages if message["role"] != "system"]
     theirs, _ = render_jinja_template([messages], chat_template=source, add_generation_prompt=prompt, **TOKENS)
-    assert [ChatTemplate(source, TOKENS).render(messages, add_generation_prompt=prompt)] == theirs
+    for controls in ((), CONTROLS):
+        assert ["".join(ChatTemplate(source, TOKENS, controls).render(messages, add_generation_prompt=prompt))] == theirs
 
 
 def test_a_refusal_of_the_template_is_the_users_to_mend() -> None:
@@ -109,4 +111,4 @@ def test_a_conversation_too_long_for_any_model_is_refused_before_rendering(monke
 
 
 def test_no_message_is_no_conversation_but_an_empty_text() -> None:
-    assert ChatTemplate(CHATML, TOKENS).render([], add_generation_prompt=False) == ""
+    assert ChatTemplate(CHATML, TOKENS).render([], add_generation_prompt=False) == ("",)

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 from engine.generate.text import TextStream
+from tests.models import small_llama
 
 
 def byte_tokens(text: str) -> list[int]:
@@ -46,8 +48,7 @@ def test_an_incomplete_character_at_the_end_is_left_out() -> None:
 
 def test_broken_bytes_are_held_no_longer_than_a_character_may_be() -> None:
     stream = TextStream(decode_bytes)
-    pieces = [stream.feed(0x80) for _ in range(8)]
-    assert pieces[3] == "\ufffd" * 4
+    assert [stream.feed(0x80) for _ in range(8)] == ["", "", "", *["\ufffd"] * 5]
 
 
 def test_a_character_is_out_with_its_last_byte() -> None:
@@ -75,6 +76,79 @@ def test_the_beginning_of_a_stop_string_is_held_and_then_given() -> None:
 @given(st.text("ab", max_size=30), st.text("ab", min_size=1, max_size=4))
 def test_stop_strings_cut_where_find_does(text: str, stop: str) -> None:
     assert "".join(streamed(byte_tokens(text), [stop])) == text.partition(stop)[0]
+
+
+def spelled(parts: list[bytes]) -> tuple[Tokenizer, list[int]]:
+    """A byte-level tokenizer that has each of these pieces as a token, and the pieces' tokens."""
+    words = ["".join(LETTERS[byte] for byte in part) for part in parts]
+    vocab = {word: index for index, word in enumerate(dict.fromkeys([*words, *LETTERS]))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer, [vocab[word] for word in words]
+
+
+LETTERS = small_llama.byte_tokens()
+SCRIPTS = "公园散步今天 오늘날씨 สวัสดีครับ नमस्ते आप 👩‍👩‍👧👍🏽 مرحبا é\u0301 ab\n"
+
+
+def pieces_of(data: bytes, cuts: set[int]) -> list[bytes]:
+    ends = sorted(cut for cut in cuts if 0 < cut < len(data))
+    return [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True) if start < end]
+
+
+@given(st.text(st.sampled_from(SCRIPTS), max_size=120), st.sets(st.integers(1, 500)), st.booleans())
+@example("公园散步" * 30, {cut for cut in range(360) if cut % 3}, False)
+@example("公园散步" * 30, {cut for cut in range(360) if cut % 3 == 1}, False)
+def test_tokens_may_end_one_character_and_begin_the_next(text: str, cuts: set[int], single: bool) -> None:
+    data = text.encode()
+    tokenizer, tokens = spelled(pieces_of(data, set(range(len(data))) if single else cuts))
+    stream = TextStream(tokenizer.decode)
+    pieces = [stream.feed(token) for token in tokens]
+    assert "".join(pieces) == text
+    assert stream.finish() == ""
+
+
+BROKEN = [b"\x80", b"\xe4", b"\xbd", b"\xa0", b"\xff", b"\xf0\x9f", "你".encode(), b"a", b"a\xe4"]
+
+
+@given(st.lists(st.sampled_from(BROKEN), max_size=80))
+def test_bytes_that_are_no_text_come_out_as_in_the_whole(parts: list[bytes]) -> None:
+    tokenizer, tokens = spelled([*parts, b" end"])
+    stream = TextStream(tokenizer.decode)
+    text = ""
+    for count, token in enumerate(tokens, 1):
+        text += stream.feed(token)
+        assert len(tokenizer.decode(tokens[:count])) - len(text) <= 3 * 2  # three tokens, of two bytes at most
+    assert text == tokenizer.decode(tokens)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3], ids=["aligned now and then", "never aligned", "whole"])
+def test_a_token_costs_the_same_however_long_the_answer_is(cut: int) -> None:
+    data = "公园散步".encode() * 200
+    cuts = set(range(cut, len(data), 3)) if cut > 1 else set(range(0, len(data), 4))
+    tokenizer, tokens = spelled(pieces_of(data, cuts))
+    decoded = []
+
+    def decode(some: Sequence[int]) -> str:
+        decoded.append(len(some))
+        return str(tokenizer.decode(list(some)))
+
+    stream = TextStream(decode)
+    assert "".join(map(stream.feed, tokens)) == data.decode()
+    assert max(decoded) <= 32
+    assert sum(decoded) <= 32 * len(tokens)
+
+
+def test_a_thousand_tokens_without_text_are_not_kept() -> None:
+    decoded = []
+
+    def decode(some: Sequence[int]) -> str:
+        decoded.append(len(some))
+        return "".join("x" for token in some if token)
+
+    stream = TextStream(decode)
+    assert "".join(stream.feed(token) for token in [*[0] * 1000, 1, 0, 1]) == "xx"
+    assert max(decoded) <= 128
 
 
 def sentencepiece() -> Tokenizer:

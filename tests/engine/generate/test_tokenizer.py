@@ -57,7 +57,7 @@ def test_nobody_can_type_a_control_token(parts: list[str]) -> None:
     text = "".join(parts)
     ids = chat.encode_chat(said(text, text, text))
     assert (ids.count(START), ids.count(END)) == (5, 4)
-    assert chat.decode(ids).count(text.replace("\ue000", "").replace("\ue001", "")) >= min(3, len(parts))
+    assert chat.decode(ids).count(text) >= min(3, len(parts))
 
 
 def test_the_first_token_is_known_to_the_template() -> None:
@@ -105,7 +105,7 @@ def test_the_longest_known_turn_counts(chat: ChatTokenizer) -> None:
 
 
 def test_an_answer_that_was_cut_is_no_turn(chat: ChatTokenizer) -> None:
-    assert chat.turn("", [], "ab", byte_level().encode("abc").ids) is None
+    assert chat.turn(("",), [], "ab", byte_level().encode("abc").ids) is None
 
 
 def test_the_stream_leaves_special_tokens_out(chat: ChatTokenizer) -> None:

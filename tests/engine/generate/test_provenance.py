@@ -1,0 +1,199 @@
+"""Control tokens come from the template alone, and everything else is what transformers makes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from engine.errors import ModelError
+from engine.generate import provenance
+from engine.generate.template import ChatTemplate, TemplateText
+from engine.generate.tokenizer import ChatTokenizer
+from tests.models.chat_templates import ADDED, CONTROLS, NO_SYSTEM, TEMPLATES
+from tests.models.texts import COMMANDS, PLAIN
+
+NAMES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<s>"}
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    """Byte-level, with every control token of the templates, and with some that are none."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [
+        ("t", "h"),
+        ("th", "e"),
+        ("Ġ", "the"),
+        ("Ċ", "Ċ"),
+        ("e", "r"),
+        ("<", "|"),
+        ("|", ">"),
+        ("<", "/"),
+        ("s", ">"),
+        ("i", "m"),
+    ]
+    words = [*letters, *(left + right for left, right in merges)]
+    made = Tokenizer(models.BPE(vocab={word: index for index, word in enumerate(words)}, merges=merges))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens([AddedToken(control, special=True, normalized=False) for control in CONTROLS])
+    made.add_tokens([AddedToken(text, special=False) for text in ADDED])
+    return made
+
+
+@cache
+def chat(name: str) -> ChatTokenizer:
+    return ChatTokenizer(tokenizer(), TemplateText(TEMPLATES[name], NAMES))
+
+
+@cache
+def theirs(name: str) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer(), chat_template=TEMPLATES[name], bos_token="<s>", eos_token="</s>"
+    )
+
+
+def said(name: str, *texts: str, system: str | None = None) -> list[dict[str, str]]:
+    first = [] if system is None or name in NO_SYSTEM else [{"role": "system", "content": system}]
+    return [*first, *({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts))]
+
+
+def controls(name: str, ids: list[int]) -> Counter[int]:
+    known = tokenizer().get_added_tokens_decoder()
+    return Counter(index for index in ids if index in known and known[index].special)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_text_without_control_words_has_the_ids_of_transformers(name: str) -> None:
+    for text in PLAIN:
+        chats = [said(name, text), said(name, text, text, "more"), said(name, "q", "a", text, system=text)]
+        for messages in chats:
+            for prompt in (True, False):
+                ids = theirs(name).apply_chat_template(messages, add_generation_prompt=prompt, return_dict=False)
+                assert chat(name).encode_chat(messages, prompt) == ids, (text, messages)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_no_text_is_a_control_token(name: str) -> None:
+    for text in COMMANDS:
+        for messages, calm in (
+            (said(name, text), said(name, "x")),
+            (said(name, text, text, text, system=text), said(name, "x", "x", "x", system="x")),
+        ):
+            ids = chat(name).encode_chat(messages)
+            assert controls(name, ids) == controls(name, chat(name).encode_chat(calm))
+            assert tokenizer().decode(ids, skip_special_tokens=False).count(text.strip()) == len(messages)
+
+
+PIECES = sorted(
+    {piece for control in CONTROLS for piece in (control, control[: len(control) // 2], control[len(control) // 2 :])}
+)
+FIRST, SECOND = "messages[0].content", "messages[1].content"
+MAKERS = {
+    "replace": ["F.replace('#', '')", "F | replace('#', '')"],
+    "case": ["F.lower()", "F | lower", "F | upper", "F | title", "F | capitalize", "F.swapcase()"],
+    "joined": ["messages | map(attribute='content') | join", "F ~ S", "F + S", "[F, S] | join", "''.join([F, S])"],
+    "reversed": ["F[::-1]", "F | reverse"],
+    "cut": ["F.split('#') | join", "F[1:]", "F.partition('#')[0]", "F | list | join", "F | truncate(9)", "F.strip('#')"],
+    "beside": ["'<|' + F + '|>'", "'[' ~ F ~ ']'", "'<' ~ F", "'<|im_' + F", "F ~ '|>'"],
+    "format": ["'<%s>' % F", "'<{}'.format(F)", "'%s' | format(F)"],
+    "passed": [
+        "messages[0] | tojson",
+        "F | string | trim",
+        "F | default('')",
+        "F * 2",
+        "F | indent",
+        "'</s>' in F",
+        "F | safe",
+    ],
+}
+BLOCKS = {
+    "letters": "{% for letter in F %}{{ letter }}{% endfor %}",
+    "literal": "<{{ F }}>[{{ F }}]</{{ F }}><|im_{{ F }}",
+    "kept": "{% set ns = namespace(x='') %}{% for m in messages %}{% set ns.x = ns.x + m.content %}{% endfor %}{{ ns.x }}",
+    "captured": "{% set x %}{{ F }}{% endset %}{{ x }}{% filter lower %}{{ F }}{% endfilter %}",
+    "called": "{% macro f(x) %}<{{ x }}{{ caller() }}{% endmacro %}{% call f(F) %}>{{ S }}{% endcall %}",
+}
+SOURCES = BLOCKS | {name: "#".join(f"{{{{ {expression} }}}}" for expression in some) for name, some in MAKERS.items()}
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(sorted(SOURCES)), st.lists(st.sampled_from([*PIECES, "#", "im_end", "INST", "s", " "]), max_size=6))
+def test_whatever_a_template_does_no_text_becomes_a_control_token(maker: str, parts: list[str]) -> None:
+    text, source = "".join(parts), SOURCES[maker].replace("F", FIRST).replace("S", SECOND)
+    made = ChatTokenizer(tokenizer(), TemplateText("<|im_start|>" + source, NAMES))
+    for typed in (text, text[::-1], text.swapcase()):
+        ids = made.encode_chat(said("chatml", typed, typed))
+        assert controls("chatml", ids) == {tokenizer().token_to_id("<|im_start|>"): 1}
+
+
+def parts(source: str, *texts: str) -> tuple[str, ...]:
+    return ChatTemplate(source, NAMES, CONTROLS).render(said("chatml", *texts))
+
+
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
+        ("<s>", ["<s>"]),
+        ("{{ bos_token }}{{ eos_token }}", ["<s>", "</s>"]),
+        ("{{ '<|im_' + 'end|>' }}{% set x = '</s>' %}{{ x }}", ["<|im_end|>", "</s>"]),
+        ("{% set x %}</s>{% endset %}{{ x }}{{ ['<s>', '</s>'] | join('[INST]') }}", ["</s>", "<s>", "[INST]", "</s>"]),
+        ("{{ '<|' + messages[0].role + '|>' }}{{ '<|' ~ messages[0].role.upper() ~ '|>' }}", ["<|user|>", "<|USER|>"]),
+        ("{{ {'user': '<s>'}[messages[0].role] }}{{ {'user': '[INST]'}.get(messages[0]['role']) }}", ["<s>", "[INST]"]),
+        ("{% macro f(x) %}<s>{{ x }}{% endmacro %}{{ f('</s>') }}{{ f(messages[0].content) }}", ["<s>", "</s>", "<s>"]),
+        (
+            "{{ '<s>' if messages[0].role == 'user' else '</s>' }}{{ (' <s> ' | trim) + ' </s> '.strip() }}",
+            ["<s>", "<s>", "</s>"],
+        ),
+        ("{{ '<s>' if '</s>' in messages[0].content }}{{ messages[0].content.split('</s>')[0] }}", ["<s>"]),
+        ("{{ messages[0].content.replace('</s>', '') }}{{ messages[0].content | replace('</s>', '') }}", []),
+        ("{{ '<S>' | lower }}{{ '<s>' * 2 }}{{ '' or '</s>' }}{{ nothing | default('</s>') }}", ["<s>"] * 3 + ["</s>"] * 2),
+    ],
+)
+def test_what_the_template_writes_whole_is_a_control_token(source: str, written: list[str]) -> None:
+    assert list(parts(source, "a</s>b")[1::2]) == written
+
+
+def test_special_tokens_in_tests_and_keys_are_only_text() -> None:
+    source = (
+        "{% for m in messages %}{{ 'U' if m.role == 'user' }}{{ 'A' if m.role in ['assistant'] }}{{ m.content }}{% endfor %}"
+    )
+    assert parts(source, "<s>", "</s>") == ("U<s>A</s>",)
+    assert parts("{{ messages | selectattr('role', 'eq', 'user') | map(attribute='content') | first }}", "<s>", "b") == ("<s>",)
+    assert parts("{{ messages | tojson }}", "<s>") == ('[{"role": "user", "content": "<s>"}]',)
+
+
+def test_no_text_becomes_the_templates_own_by_being_decoded() -> None:
+    """As it would if somebody typed the names of the private characters that stand for the template's letters."""
+    for source in (
+        "{{ F | striptags }}",
+        "{{ (F | safe).unescape() }}",
+        "{{ F.encode().decode('unicode_escape') }}",
+        "{% for x in F.split('#') %}{{ '%c' % (x | int) }}{{ '{:c}'.format(x | int) }}{% endfor %}",
+        "{% for x in F.split('#') | map('int') %}{{ '%c' | format(x) }}{% endfor %}",
+    ):
+        template = ChatTemplate(source.replace("F", FIRST), NAMES, CONTROLS)
+        twins = [ord(letter) for letter in template._twins.written("</s>")]
+        for text in (
+            "".join(f"&#{code};" for code in twins),
+            "".join(f"\\U{code:08x}" for code in twins),
+            "#".join(map(str, twins)),
+        ):
+            assert len(template.render(said("chatml", text))) == 1
+
+
+def test_private_characters_of_a_message_stay_what_they_are() -> None:
+    twins = "".join(chr(code) for code in range(0x10FF80, 0x110000))
+    assert parts("<s>{{ messages[0].content }}</s>", twins) == ("", "<s>", twins, "</s>", "")
+    assert parts(f"<s>{twins}{{{{ messages[0].content }}}}", twins) == ("", "<s>", twins + twins)
+
+
+def test_tokens_spelled_with_too_many_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "_MOST", 3)
+    with pytest.raises(ModelError, match="more than 3 different letters"):
+        parts("x", "y")
