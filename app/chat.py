@@ -17,8 +17,7 @@ from app.conversation import Conversation, StepProgress
 from engine.errors import InputError, SessionStopped, TrineError
 from engine.generate.draft import check_drafts
 from engine.generate.sampling import Chooser, make_chooser
-from engine.generate.template import Rendered
-from engine.generate.tokenizer import ChatTokenizer, Turn
+from engine.generate.tokenizer import ChatTokenizer, Rendered, Turn
 
 __all__ = [
     "Chat",
@@ -355,11 +354,11 @@ class Chat:
             )
         return rendered, tokens
 
-    def _keep(self, asked: list[Message], answer: _Answer, rendered: Rendered, context: Sequence[int], *, complete: bool) -> None:
+    def _keep(self, asked: list[Message], answer: _Answer, said: Rendered, context: Sequence[int], *, complete: bool) -> None:
         """What was said stays said, however the answer ended."""
         answer.finish()
         if answer.text.strip():  # nobody can see what is blank
-            turn = self._tokenizer.turn(rendered, context, answer.text, answer.tokens)
+            turn = self._tokenizer.turn(said, context, answer.text, answer.tokens)
             self.messages = [*asked, Message(Role.ASSISTANT, answer.text, turn, complete)]
 
 

@@ -15,6 +15,7 @@ if __name__ == "__main__":  # as a program, this begins before what takes long t
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -71,14 +72,28 @@ def share_model(source: Path, out: Path, name: str, context: int | None, report:
     from engine.provision.share import Options, share
 
     text = read_calibration(source)
-    return share(open_checkpoint(source), out, Options(name, context, text.texts, text.prefix, text.eos), report)
+    options = Options(name, context, text.texts, text.prefix, text.eos)
+    return share(open_checkpoint(source, text.model), out, options, report)
+
+
+def checkpoint_name(model: Path) -> str:
+    """What a checkpoint is called where it lies: all of its folder's or its file's name, but for .gguf.
+
+    In a cache of Hugging Face's (models--OWNER--NAME/snapshots/COMMIT) it is NAME. A link's own name counts, because the files
+    of such a cache are links to files without one.
+    """
+    place = Path(os.path.abspath(model))
+    if place.parent.name == "snapshots" and place.parent.parent.name.startswith("models--"):
+        return place.parent.parent.name.split("--", 2)[-1]
+    is_file = place.suffix.lower() == ".gguf" and not place.is_dir()
+    return place.stem if is_file else place.name
 
 
 @app.command()
 def share(
     model: Annotated[Path, typer.Argument(help="A LLaMA checkpoint directory (Hugging Face) or a GGUF file.")],
     out: Annotated[Path, typer.Option(help="An empty or new directory for node1, node2 and client.")],
-    name: Annotated[str, typer.Option(help="What users see; the file's name by default.")] = "",
+    name: Annotated[str, typer.Option(help="What users see; the checkpoint's name by default.")] = "",
     context: Annotated[
         int | None,
         typer.Option(help="The longest conversation, in tokens; 2048 by default, or fewer if the model was made for fewer."),
@@ -86,7 +101,7 @@ def share(
 ) -> None:
     """Write a pack for each node and the clients' file. Give each to its party only: two of the three are the model."""
     with _errors(), _progress() as report:
-        spec = share_model(model, out, name or model.resolve().stem, context, report)
+        spec = share_model(model, out, name or checkpoint_name(model), context, report)
     console = Console(markup=False)
     text = (
         f"Shared {spec.name}: {out}/node1, {out}/node2 and {out}/client. "
@@ -130,8 +145,8 @@ def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tu
     def trio(context: int) -> Trio:
         return Trio(spec, client.seeds, packs, prefix=len(spec.prefix), context=context)
 
-    pieces = read_checking(model, tokens)
-    checkpoint = open_checkpoint(model)
+    text = read_checking(model, tokens)
+    pieces, checkpoint = text.texts, open_checkpoint(model, text.model)
     checking.require_shape(spec, checkpoint)
     weights = WeightSource(checkpoint)
     total = sum(map(len, pieces))

@@ -12,11 +12,17 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from engine.errors import ModelError, TrineError
+from engine.generate.template import TemplateText
+from engine.provision.checkpoint import ModelText
+from engine.provision.huggingface_text import prepare
+from engine.provision.tokenizer import parsed_tokenizer
 
 __all__ = ["LIMITS", "Limits", "Text", "read_calibration", "read_checking"]
 
@@ -35,34 +41,35 @@ NO_MEMORY = 3  #: exit code
 
 @dataclass(frozen=True)
 class Text:
-    """What the model's owner shares of the texts."""
+    """What the model's owner shares of the texts, and how the model reads any."""
 
-    texts: list[list[int]]  #: for calibration
+    texts: list[list[int]]  #: for calibration, or to check
     prefix: list[int]  #: with which every conversation begins
     eos: list[int]  #: tokens that end an answer
+    model: ModelText  #: its tokenizer and its template, for `open_checkpoint`
 
 
 def read_calibration(path: Path, limits: Limits = LIMITS) -> Text:
     """Calibration texts, public prefix and ends of answers; `ModelError` if the checkpoint has none that can be had."""
-    answer = _asked(path, limits, "calibration")
-    return Text(answer["texts"], answer["prefix"], answer["eos"])
+    return _asked(path, limits, "calibration")
 
 
-def read_checking(path: Path, tokens: int, limits: Limits = LIMITS) -> list[list[int]]:
+def read_checking(path: Path, tokens: int, limits: Limits = LIMITS) -> Text:
     """About so many tokens of the check texts; `ModelError` likewise."""
-    texts: list[list[int]] = _asked(path, limits, str(tokens))["texts"]
-    return texts
+    return _asked(path, limits, str(tokens))
 
 
-def _asked(path: Path, limits: Limits, what: str) -> dict[str, Any]:
+def _asked(path: Path, limits: Limits, what: str) -> Text:
     words = [os.fspath(path), what, str(limits.seconds), str(limits.memory)]
-    child = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-P", "-m", "app.reading", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # the libraries say there where their panics come from
-        check=False,
-    )
+    with TemporaryDirectory(prefix="trine-") as made:  # a child that is ended at its limits clears nothing away
+        child = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-P", "-m", "app.reading", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # the libraries say there where their panics come from
+            check=False,
+            env={**os.environ, "TMPDIR": made},
+        )
     if child.returncode == 1:
         raise RuntimeError("app.reading failed")
     if child.returncode:
@@ -71,7 +78,10 @@ def _asked(path: Path, limits: Limits, what: str) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(child.stdout)
     if "error" in answer:
         raise ModelError(answer["error"])
-    return answer
+    template = None if answer["template"] is None else TemplateText(answer["template"], answer["tokens"])
+    return Text(
+        answer["texts"], answer["prefix"], answer["eos"], ModelText(parsed_tokenizer(answer["tokenizer"], path), template)
+    )
 
 
 def _answer(path: Path, what: str) -> dict[str, object]:
@@ -80,20 +90,29 @@ def _answer(path: Path, what: str) -> dict[str, object]:
     from engine.provision.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(path)
+    template = checkpoint.chat_template
+    answer: dict[str, object] = {
+        "tokenizer": checkpoint.tokenizer.to_str(),
+        "template": template,
+        "tokens": {} if template is None else template.tokens,
+    }
     if what != "calibration":
-        return {"texts": texts.checking(checkpoint.tokenizer, int(what))}
-    chat = ChatTokenizer(checkpoint.tokenizer, checkpoint.chat_template, checkpoint.shape.eos_ids)
+        return answer | {"texts": texts.checking(checkpoint.tokenizer, int(what)), "prefix": [], "eos": []}
+    chat = ChatTokenizer(checkpoint.tokenizer, template, checkpoint.shape.eos_ids)
     pieces = texts.calibration(checkpoint.tokenizer)
     if sum(map(len, pieces)) < texts.CALIBRATION_TOKENS // 4:
         raise ModelError(f"the tokenizer makes only {sum(map(len, pieces))} tokens of the calibration texts", path)
-    return {"texts": pieces, "prefix": chat.public_prefix(), "eos": sorted(chat.stop_ids)}
+    return answer | {"texts": pieces, "prefix": chat.public_prefix(), "eos": sorted(chat.stop_ids)}
 
 
 def main() -> None:
     """The child: one JSON object on stdout; any other end is the parent's to explain."""
     path, what, seconds, memory = Path(sys.argv[1]), *sys.argv[2:]
+    if os.path.isdir(path):  # which raises nothing
+        prepare()
+    limit = int(time.process_time()) + 1 + int(seconds)  # to import the libraries is none of the checkpoint's doing
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))  # not AS: a mapped checkpoint is no harm
     try:
         answer = _answer(path, what)

@@ -12,7 +12,7 @@ from engine.errors import InputError, ModelError
 from engine.generate.template import ChatTemplate, Message, Rendered, TemplateText
 from engine.generate.text import TextStream
 
-__all__ = ["END_NAMES", "ChatTokenizer", "Turn"]
+__all__ = ["END_NAMES", "ChatTokenizer", "Rendered", "Turn"]
 
 END_NAMES = frozenset(
     [

@@ -22,6 +22,8 @@ from engine.provision.fields import require_file
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from engine.generate.template import TemplateText
+
 __all__ = [
     "EMBEDDING",
     "FINAL_NORM",
@@ -29,11 +31,11 @@ __all__ = [
     "MAX_CONTEXT",
     "MAX_HEADS",
     "MAX_LAYERS",
-    "MAX_TEMPLATE",
     "MAX_VOCAB",
     "MAX_WIDTH",
     "Checkpoint",
     "LlamaShape",
+    "ModelText",
     "checkpoint_shapes",
     "open_checkpoint",
     "read_bytes",
@@ -47,7 +49,6 @@ MAX_WIDTH = 1 << 18
 MAX_LAYERS = 1 << 10
 MAX_HEADS = 1 << 10
 MAX_CONTEXT = 1 << 24
-MAX_TEMPLATE = 1 << 18
 
 EMBEDDING = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
@@ -98,16 +99,30 @@ class LlamaShape:
         return self
 
 
-class Checkpoint(ABC):
-    """A LLaMA on disk, opened and checked: every tensor is there with its right shape.
+@dataclass(frozen=True)
+class ModelText:
+    """How a model's text becomes tokens; the tokenizer knows no id at or beyond the shape's ``vocab``."""
 
-    A reader fills the attributes; ``tokenizer`` knows no id at or beyond ``shape.vocab``.
-    """
+    tokenizer: Tokenizer
+    chat_template: TemplateText | None
+
+
+class Checkpoint(ABC):
+    """A LLaMA on disk, opened and checked: every tensor is there with its right shape. A reader fills the attributes."""
 
     path: Path
     shape: LlamaShape
-    tokenizer: Tokenizer
-    chat_template: str | None
+    text: ModelText
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's, its control tokens special."""
+        return self.text.tokenizer
+
+    @property
+    def chat_template(self) -> TemplateText | None:
+        """The model's, with the special tokens that it may name."""
+        return self.text.chat_template
 
     def tensor(self, name: str) -> NDArray[np.float32]:
         """One tensor by its Hugging Face name; `ModelError` if a value of it is not finite."""
@@ -176,19 +191,22 @@ def read_bytes(path: Path, offset: int, count: int) -> NDArray[np.uint8]:
     return data
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """The model at ``path``: a Hugging Face directory, or a GGUF file."""
+def open_checkpoint(path: Path, text: ModelText | None = None) -> Checkpoint:
+    """The model at ``path``: a Hugging Face directory, or a GGUF file.
+
+    ``text`` is taken in place of what the files say, if another process has read that already.
+    """
     # Imported here, because both readers are built on this module.
     from engine.provision.gguf_file import GgufCheckpoint
     from engine.provision.huggingface import HuggingFaceCheckpoint
 
     try:
         if path.is_dir():
-            return HuggingFaceCheckpoint(path)
+            return HuggingFaceCheckpoint(path, text)
         if not path.exists():
             raise ModelError("no such file or directory", path)
         require_file(path)
-        return GgufCheckpoint(path)
+        return GgufCheckpoint(path, text)
     except OSError as error:  # a directory on the way may not be entered
         raise ModelError(f"cannot be read: {error.strerror or error}", error.filename or path) from error
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from gguf import GGML_QUANT_SIZES, dequantize
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from engine.errors import ModelError
+from engine.generate.template import MAX_TEMPLATE, TemplateText
+from engine.generate.tokenizer import END_NAMES
 from engine.provision.checkpoint import (
     EMBEDDING,
     FINAL_NORM,
@@ -21,20 +22,24 @@ from engine.provision.checkpoint import (
     MAX_CONTEXT,
     MAX_HEADS,
     MAX_LAYERS,
-    MAX_TEMPLATE,
     MAX_VOCAB,
     MAX_WIDTH,
     Checkpoint,
     LlamaShape,
+    ModelText,
     read_bytes,
     require_llama_tensors,
 )
 from engine.provision.fields import Fields
 from engine.provision.gguf_header import GgufHeader, TensorPlace, read_header
-from engine.provision.tokenizer import Kind, Vocabulary, build_tokenizer, require_ids_below
+from engine.provision.settle import settled
+from engine.provision.tokenizer import Kind, Vocabulary, build_tokenizer
 
 __all__ = ["GgufCheckpoint"]
 
+_ENDS = ("eos", "eot", "eom")
+_SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding", "sep_token": "seperator"}
+"""The names of special tokens in a chat template and in the file ("seperator" is how it is spelled there)."""
 _WHOLE = {"token_embd.weight": EMBEDDING, "output_norm.weight": FINAL_NORM, "output.weight": HEAD}
 _PARTS = {
     "attn_norm": "input_layernorm",
@@ -47,7 +52,7 @@ _PARTS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_NEUTRAL = {
+_NEUTRAL: dict[str, object] = {
     "llama.expert_count": 0,
     "llama.attention.causal": True,
     "llama.attention.scale": 0,
@@ -60,15 +65,18 @@ _NEUTRAL = {
     "llama.logit_scale": 1,
     "llama.embedding_scale": 1,
     "llama.residual_scale": 1,
-    "split.count": 1,
+    "split.count": (0, 1),
 }
-"""Keys that change what is computed (or the number of files), each with the one value we run."""
+"""Keys that change what is computed (or the number of files), each with the value that we run, or several.
+
+A file that was merged from parts keeps their keys, with a count of 0.
+"""
 
 
 class GgufCheckpoint(Checkpoint):
     """A LLaMA in one GGUF file; tensors are dequantised when they are asked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: ModelText | None = None) -> None:
         self.path = path
         header = read_header(path)
         fields = Fields(header.metadata, path)
@@ -77,11 +85,7 @@ class GgufCheckpoint(Checkpoint):
         _require_readable(header, path)
         self.shape = _shape(fields, self._places).check(path)
         require_llama_tensors(self.shape, {n: p.size for n, p in self._places.items()}, path)
-        self.tokenizer = _tokenizer(fields, self.shape)
-        require_ids_below(self.tokenizer, self.shape.vocab, path)
-        self.chat_template = fields.text("tokenizer.chat_template", "") or None
-        if self.chat_template and len(self.chat_template) > MAX_TEMPLATE:
-            raise ModelError(f"the chat template is longer than {MAX_TEMPLATE} characters", path)
+        self.text = text or _text(fields, self.shape)
 
     def _load(self, name: str) -> NDArray[np.float32]:
         place = self._places[name]
@@ -98,9 +102,10 @@ def _require_llama(fields: Fields) -> None:
     if architecture != "llama":
         raise fields.error(f"architecture is {architecture[:60]!r}; only llama models can be shared")
     for key, neutral in _NEUTRAL.items():
-        value = fields.values.get(key, neutral)
-        if value != neutral:
-            raise fields.error(f"{key} is {str(value)[:60]}; only {neutral} is supported")
+        values = neutral if isinstance(neutral, tuple) else (neutral,)
+        value = fields.values.get(key, values[-1])
+        if value not in values:
+            raise fields.error(f"{key} is {str(value)[:60]}; only {values[-1]} is supported")
     scaling = fields.text("llama.rope.scaling.type", "none")
     if scaling != "none":
         raise fields.error(f"llama.rope.scaling.type is {scaling[:60]!r}; only plain rotary positions are run")
@@ -141,7 +146,7 @@ def _shape(fields: Fields, places: dict[str, TensorPlace]) -> LlamaShape:
     tokens = fields.values.get("tokenizer.ggml.tokens")
     vocab = fields.integer("llama.vocab_size", 1, MAX_VOCAB, len(tokens) if isinstance(tokens, list) else None)
     bos = fields.token_ids("tokenizer.ggml.bos_token_id", vocab)
-    ends = [index for key in ("eos", "eot", "eom") for index in fields.token_ids(f"tokenizer.ggml.{key}_token_id", vocab)]
+    ends = [index for key in _ENDS for index in fields.token_ids(f"tokenizer.ggml.{key}_token_id", vocab)]
     return LlamaShape(
         vocab=vocab,
         d_model=d_model,
@@ -167,21 +172,39 @@ def _adds_bos(fields: Fields) -> bool:
     return fields.text("tokenizer.ggml.pre", "default") in ("llama-bpe", "llama3", "llama-v3")
 
 
-def _tokenizer(fields: Fields, shape: LlamaShape) -> Tokenizer:
+def _text(fields: Fields, shape: LlamaShape) -> ModelText:
     tokens = fields.strings("tokenizer.ggml.tokens")
     if not tokens:
         raise fields.error("tokenizer.ggml.tokens is missing")
+    template = fields.text("tokenizer.chat_template", "")
+    if len(template) > MAX_TEMPLATE:
+        raise fields.error(f"the chat template is longer than {MAX_TEMPLATE} characters")
+    kinds = fields.integers("tokenizer.ggml.token_type") or [Kind.NORMAL] * len(tokens)
     vocabulary = Vocabulary(
         model=fields.text("tokenizer.ggml.model"),
         pre=fields.text("tokenizer.ggml.pre", "default"),
         tokens=tokens,
-        kinds=fields.integers("tokenizer.ggml.token_type") or [Kind.NORMAL] * len(tokens),
+        kinds=[_kind(index, token, kind, shape) for index, (token, kind) in enumerate(zip(tokens, kinds, strict=False))],
         scores=fields.numbers("tokenizer.ggml.scores"),
         merges=fields.strings("tokenizer.ggml.merges"),
         bos_id=shape.bos_id if shape.add_bos else None,
         space_prefix=fields.boolean("tokenizer.ggml.add_space_prefix", True),
     )
-    return build_tokenizer(vocabulary, fields.path)
+    named = TemplateText(template, _special(fields, tokens))
+    tokenizer = settled(build_tokenizer(vocabulary, fields.path), named, shape.vocab, fields.path)
+    return ModelText(tokenizer, named if template else None)
+
+
+def _kind(index: int, token: str, kind: int, shape: LlamaShape) -> int:
+    """A token that ends a turn, by its name or by a key, is a control token whatever its type says, as in llama.cpp."""
+    ordinary = kind in (Kind.NORMAL, Kind.USER_DEFINED)
+    return Kind.CONTROL if ordinary and (token in END_NAMES or index in shape.eos_ids) else kind
+
+
+def _special(fields: Fields, tokens: list[str]) -> dict[str, str]:
+    """The special tokens that a chat template may name; llama.cpp gives it no other ones for an absent key, either."""
+    found = {name: fields.token_ids(f"tokenizer.ggml.{key}_token_id", len(tokens)) for name, key in _SPECIAL.items()}
+    return {name: tokens[ids[0]] for name, ids in found.items() if ids}
 
 
 def _dequantized(place: TensorPlace, data: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from tokenizers import Tokenizer
 
 from engine.errors import ModelError
 from engine.provision.checkpoint import (
@@ -25,22 +24,17 @@ from engine.provision.checkpoint import (
     MAX_CONTEXT,
     MAX_HEADS,
     MAX_LAYERS,
-    MAX_TEMPLATE,
     MAX_VOCAB,
     MAX_WIDTH,
     Checkpoint,
     LlamaShape,
+    ModelText,
     read_bytes,
     require_llama_tensors,
 )
-from engine.provision.fields import Fields, read_json, read_text, require_file
-from engine.provision.tokenizer import (
-    build_tokenizer,
-    load_tokenizer,
-    read_sentencepiece,
-    require_ids_below,
-    writes_first,
-)
+from engine.provision.fields import Fields, read_json, require_file
+from engine.provision.huggingface_text import read_huggingface_text
+from engine.provision.tokenizer import writes_first
 
 __all__ = ["HuggingFaceCheckpoint"]
 
@@ -71,17 +65,16 @@ class _Place:
 class HuggingFaceCheckpoint(Checkpoint):
     """A directory with config.json, safetensors, and tokenizer.json or tokenizer.model."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: ModelText | None = None) -> None:
         self.path = path
         config = read_json(path / "config.json", MAX_CONFIG)
         _require_llama(config)
         generation = _optional_json(path / "generation_config.json")
         words = _optional_json(path / "tokenizer_config.json")
         self._places = _places(path)
-        self.chat_template = _chat_template(path, words)
-        self.tokenizer = _tokenizer(path, words)
+        _require_template(words)
         vocab = config.integer("vocab_size", 1, MAX_VOCAB)
-        require_ids_below(self.tokenizer, vocab, path)
+        self.text = text or read_huggingface_text(path, words, vocab)
         bos = next(iter(_ids("bos_token_id", vocab, config, generation)), None)
         self.shape = replace(
             _sizes(config, vocab),
@@ -168,44 +161,14 @@ def _optional_json(path: Path) -> Fields | None:
     return read_json(path, MAX_CONFIG) if os.path.lexists(path) else None  # a link to nothing is no absence
 
 
-def _chat_template(path: Path, words: Fields | None) -> str | None:
-    if os.path.lexists(path / "chat_template.jinja"):
-        return read_text(path / "chat_template.jinja", MAX_TEMPLATE)
-    if words is None or "chat_template" not in words:
-        return None
-    value = words.values["chat_template"]
-    if isinstance(value, list):  # several templates by name
+def _require_template(words: Fields | None) -> None:
+    """Refuse a chat template that is neither one nor several by name."""
+    value = words.values.get("chat_template") if words else None
+    if isinstance(value, list):
         named = [entry for entry in value if isinstance(entry, dict)]
-        value = next((e.get("template") for e in named if e.get("name") == "default"), None)
-    if not isinstance(value, str) or len(value) > MAX_TEMPLATE:
+        value = next((e.get("template") for e in named if e.get("name") == "default"), 0)
+    if words and value is not None and not isinstance(value, str):
         raise words.error("chat_template must be a string, or a list with one named default")
-    return value
-
-
-def _tokenizer(path: Path, words: Fields | None) -> Tokenizer:
-    if os.path.lexists(path / "tokenizer.json"):
-        return load_tokenizer(path / "tokenizer.json")
-    source = path / "tokenizer.model"
-    if not os.path.lexists(source):
-        raise ModelError("neither tokenizer.json nor tokenizer.model is there", path)
-    vocabulary = read_sentencepiece(source, _added(words))
-    if words and not words.boolean("add_bos_token", True):
-        vocabulary = replace(vocabulary, bos_id=None)
-    return build_tokenizer(vocabulary, source)
-
-
-def _added(words: Fields | None) -> dict[int, tuple[str, bool]]:
-    """Tokens that tokenizer_config.json adds to the vocabulary: id → (text, special)."""
-    section = words.section("added_tokens_decoder") if words else None
-    if section is None:
-        return {}
-    added: dict[int, tuple[str, bool]] = {}
-    for key in section.values:
-        entry = section.section(key)
-        if entry is None or not key.isdecimal() or len(key) > 9:
-            raise section.error("added_tokens_decoder must map token ids to objects")
-        added[int(key)] = entry.text("content"), entry.boolean("special", False)
-    return added
 
 
 def _places(path: Path) -> dict[str, _Place]:

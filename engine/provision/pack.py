@@ -1,7 +1,7 @@
 """Packs on disk: what the sharing tool writes for each node and for the clients, and how it is loaded and verified.
 
     DIR/node1, DIR/node2   spec.json  masked.bin  tables.safetensors  seed  manifest.json
-    DIR/client             spec.json  seeds  tokenizer.json  chat_template.jinja  manifest.json
+    DIR/client             spec.json  seeds  tokenizer.json  chat_template.jinja  special_tokens.json  manifest.json
 
 masked.bin holds every program tensor, then each layer's public-prefix keys and values, as 64-bit words, masked by both
 nodes' streams: it is the same file at both nodes (one inode where the file system allows). `seed` is as secret as the pack,
@@ -24,10 +24,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from engine.errors import ModelError
+from engine.generate.template import TemplateText
 from engine.models.config import ModelSpec
 from engine.models.planning import table_shapes
 from engine.parties.pack import NodePack, half_bytes, node_pack
 from engine.parties.room import Halves, available_memory, has_room
+from engine.provision import special_tokens
 from engine.provision.masking import SEED_BYTES, refuse_equal
 from engine.ring.fixed import Ring
 from engine.wire import Secret
@@ -35,7 +37,10 @@ from engine.wire import Secret
 FORMAT = 2  #: of these files, and of how a model's masks follow from its seeds: an older pack cannot be used
 MAX_JSON = 1 << 24
 ALIKE = ("spec.json", "tables.safetensors", "masked.bin")  #: what both nodes hold alike
-NEEDED = {"node": {*ALIKE, "seed"}, "client": {"spec.json", "seeds", "tokenizer.json"}}  #: each kind's files
+NEEDED = {
+    "node": {*ALIKE, "seed"},
+    "client": {"spec.json", "seeds", "tokenizer.json", special_tokens.NAME},
+}  #: each kind's files
 ROLES = (1, 2)
 _CHUNK = 1 << 22
 WORD = 8
@@ -73,7 +78,7 @@ class ClientModel(Secret):
     pack_digests: dict[int, str]
     model_digest: str
     tokenizer: Path
-    chat_template: str | None
+    chat_template: TemplateText | None
 
 
 def sha256(path: Path, progress: Callable[[int], None] = lambda done: None) -> str:
@@ -266,7 +271,7 @@ def load_client_model(directory: Path) -> ClientModel:
             pack_digests={int(role): digest for role, digest in manifest.packs.items()},
             model_digest=manifest.model,
             tokenizer=directory / "tokenizer.json",
-            chat_template=_template(directory / "chat_template.jinja"),
+            chat_template=_template(directory),
         )
 
 
@@ -291,8 +296,10 @@ def load_sharing(directory: Path) -> ClientModel:
     return client
 
 
-def _template(path: Path) -> str | None:
+def _template(directory: Path) -> TemplateText | None:
+    path = directory / "chat_template.jinja"
+    tokens = special_tokens.read_special_tokens(directory)
     try:
-        return path.read_text("utf-8") if path.is_file() else None
+        return TemplateText(path.read_text("utf-8"), tokens) if path.is_file() else None
     except UnicodeDecodeError as error:
         raise ModelError(f"not UTF-8 text (byte {error.start})", path) from error

@@ -19,7 +19,7 @@ from engine.errors import InputError, ModelError
 from engine.models.config import ModelSpec
 from engine.models.functions import tables
 from engine.parties.room import available_memory
-from engine.provision import calibrate, masking, pack
+from engine.provision import calibrate, masking, pack, special_tokens
 from engine.provision.checkpoint import Checkpoint
 from engine.provision.fold import tensor_shapes
 from engine.provision.output import make_directories, require_space, size, writing_to
@@ -198,9 +198,11 @@ def _write_client(
     (client / "spec.json").write_text(spec.model_dump_json(indent=1), "utf-8")
     pack.write_secret(client / "seeds", seeds[0] + seeds[1])
     save_tokenizer(checkpoint.tokenizer, client / "tokenizer.json")
-    names = ["spec.json", "seeds", "tokenizer.json"]
-    if checkpoint.chat_template is not None:
-        (client / "chat_template.jinja").write_text(checkpoint.chat_template, "utf-8")
+    template = checkpoint.chat_template
+    special_tokens.write_special_tokens({} if template is None else template.tokens, client)
+    names = ["spec.json", "seeds", "tokenizer.json", special_tokens.NAME]
+    if template is not None:
+        (client / "chat_template.jinja").write_text(template, "utf-8")
         names.append("chat_template.jinja")
     files = {name: pack.describe(client / name) for name in names}
     pack.write_manifest(client, "client", 0, model, files, packs)

@@ -1,8 +1,4 @@
-"""Tokenizers, from a GGUF file's vocabulary, a sentencepiece model, or a tokenizer.json.
-
-Whatever the source, the result is a `tokenizers.Tokenizer`, and tokenizer.json is what the client's
-file carries.
-"""
+"""Tokenizers, from a GGUF file's vocabulary or a tokenizer.json; the latter is what the client's file carries."""
 
 from __future__ import annotations
 
@@ -12,22 +8,24 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from sentencepiece import SentencePieceProcessor
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, processors
 from tokenizers import models as tokenizer_models
 from tokenizers import pre_tokenizers as pre
 
 from engine.errors import ModelError
-from engine.provision.fields import read_bounded, read_text
+from engine.provision.fields import read_text
 
 __all__ = [
+    "MAX_TOKEN",
+    "MAX_TOKENIZER",
     "PRE_TOKENIZERS",
     "Kind",
     "Vocabulary",
+    "as_model_error",
     "build_tokenizer",
     "load_tokenizer",
-    "read_sentencepiece",
-    "require_ids_below",
+    "merges_by_score",
+    "parsed_tokenizer",
     "save_tokenizer",
     "writes_first",
 ]
@@ -73,7 +71,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A vocabulary by token id, as GGUF files and sentencepiece models store it."""
+    """A vocabulary by token id, as GGUF files store it."""
 
     model: str
     """"gpt2": byte-level BPE with ``merges``; "llama": sentencepiece BPE with ``scores``."""
@@ -91,7 +89,7 @@ class Vocabulary:
 def build_tokenizer(vocabulary: Vocabulary, path: Path) -> Tokenizer:
     """A tokenizer with this vocabulary; ``path`` is named in errors."""
     _check(vocabulary, path)
-    with _as_model_error(path):
+    with as_model_error(path):
         byte_level = vocabulary.model == "gpt2"
         tokenizer = _byte_level(vocabulary, path) if byte_level else _sentencepiece(vocabulary)
         special = {Kind.UNKNOWN: True, Kind.CONTROL: True, Kind.USER_DEFINED: False}
@@ -114,8 +112,12 @@ def build_tokenizer(vocabulary: Vocabulary, path: Path) -> Tokenizer:
 
 def load_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer of a tokenizer.json, without the truncation and padding that it may ask for."""
-    text = read_text(path, MAX_TOKENIZER)
-    with _as_model_error(path):
+    return parsed_tokenizer(read_text(path, MAX_TOKENIZER), path)
+
+
+def parsed_tokenizer(text: str, path: Path) -> Tokenizer:
+    """The same of a tokenizer.json's text; ``path`` is named in errors."""
+    with as_model_error(path):
         tokenizer = Tokenizer.from_str(text)
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -127,61 +129,14 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     path.write_text(tokenizer.to_str(), encoding="utf-8")
 
 
-def read_sentencepiece(path: Path, added: dict[int, tuple[str, bool]]) -> Vocabulary:
-    """The vocabulary of a sentencepiece model and the tokens added behind it (id → text, special).
-
-    ``bos_id`` is the model's own. Only BPE with byte fallback and text taken as it is, as all LLaMA
-    models have it.
-    """
-    data = read_bounded(path, MAX_TOKENIZER)
-    try:
-        pieces = SentencePieceProcessor(model_proto=data or b"\0")  # it takes an empty one for none at all
-    except (OSError, RuntimeError) as error:
-        raise ModelError("not a sentencepiece model that can be read", path) from error
-    size = pieces.get_piece_size()
-    tokens = [pieces.id_to_piece(i) for i in range(size)]
-    kinds = _piece_kinds(pieces)
-    scores = [pieces.get_score(i) for i in range(size)]
-    if Kind.BYTE not in kinds or any(score != int(score) for score in scores):
-        raise ModelError("only sentencepiece BPE models with byte fallback are supported", path)
-    for number, index in enumerate(sorted(added), start=0):
-        text, special = added[index]
-        if index < size:
-            continue
-        if index != len(tokens):
-            raise ModelError(f"added token {number} has id {index}, not {len(tokens)}", path)
-        tokens.append(text)
-        kinds.append(Kind.CONTROL if special else Kind.USER_DEFINED)
-        scores.append(0.0)
-    bos = pieces.bos_id()
-    return Vocabulary(
-        model="llama",
-        pre="default",
-        tokens=tokens,
-        kinds=kinds,
-        scores=scores,
-        bos_id=bos if bos >= 0 else None,
-        space_prefix=_space_prefix(pieces, path),
-    )
-
-
-def require_ids_below(tokenizer: Tokenizer, vocab: int, path: Path) -> None:
-    """Refuse a tokenizer that can produce a token without a row in the embedding."""
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-    if largest < 0:
-        raise ModelError("the tokenizer has no tokens", path)
-    if largest >= vocab:
-        raise ModelError(f"the tokenizer knows token {largest}, the model only {vocab} tokens", path)
-
-
 def writes_first(tokenizer: Tokenizer, token: int | None, path: Path) -> bool:
     """Whether plain text begins with ``token``."""
-    with _as_model_error(path):
+    with as_model_error(path):
         return token is not None and tokenizer.encode("a").ids[:1] == [token]
 
 
 @contextmanager
-def _as_model_error(path: Path) -> Iterator[None]:
+def as_model_error(path: Path) -> Iterator[None]:
     """Turn whatever the tokenizers library raises into one `ModelError`."""
     try:
         yield
@@ -239,7 +194,7 @@ def _sentencepiece(vocabulary: Vocabulary) -> Tokenizer:
     unknown = [t for t, k in zip(vocabulary.tokens, vocabulary.kinds, strict=True) if k == Kind.UNKNOWN]
     model = tokenizer_models.BPE(
         vocab={token: index for index, token in enumerate(vocabulary.tokens)},
-        merges=_merges_by_score(vocabulary),
+        merges=merges_by_score(vocabulary),
         unk_token=unknown[0] if unknown else None,
         fuse_unk=True,
         byte_fallback=True,
@@ -254,7 +209,7 @@ def _sentencepiece(vocabulary: Vocabulary) -> Tokenizer:
     return tokenizer
 
 
-def _merges_by_score(vocabulary: Vocabulary) -> list[tuple[str, str]]:
+def merges_by_score(vocabulary: Vocabulary) -> list[tuple[str, str]]:
     """The merges that the scores imply: every way to cut a token in two, the best token first."""
     order = {
         token: (-vocabulary.scores[index], index)
@@ -268,30 +223,3 @@ def _merges_by_score(vocabulary: Vocabulary) -> list[tuple[str, str]]:
         if token[:cut] in order and token[cut:] in order
     ]
     return [(left, right) for *_, left, right in sorted(merges)]
-
-
-def _piece_kinds(pieces: SentencePieceProcessor) -> list[int]:
-    """The kind of every piece; user-defined ones, which nothing tells, stand before the bytes."""
-    kinds: list[int] = []
-    for index in range(pieces.get_piece_size()):
-        if pieces.is_unknown(index):
-            kinds.append(Kind.UNKNOWN)
-        elif pieces.is_control(index):
-            kinds.append(Kind.CONTROL)
-        elif pieces.is_byte(index):
-            kinds.append(Kind.BYTE)
-        elif pieces.is_unused(index):
-            kinds.append(Kind.UNUSED)
-        else:
-            kinds.append(Kind.NORMAL if Kind.BYTE in kinds else Kind.USER_DEFINED)
-    return kinds
-
-
-def _space_prefix(pieces: SentencePieceProcessor, path: Path) -> bool:
-    """Whether text gets a space in front; a model that rewrites it otherwise is refused."""
-    probe = "a \ufb01  b"
-    plain = probe.replace(" ", "▁")
-    seen = pieces.normalize(probe)
-    if seen not in (plain, f"▁{plain}"):
-        raise ModelError("a sentencepiece model that rewrites its text is not supported", path)
-    return bool(seen != plain)

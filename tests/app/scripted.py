@@ -36,7 +36,7 @@ def chat_tokenizer() -> ChatTokenizer:
 
 def tokens_of(text: str) -> list[int]:
     tokenizer = chat_tokenizer()
-    return tokenizer.encode_rendered(text)
+    return tokenizer.encode_rendered((text,))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.model_cli import checkpoint_name
 from engine.link import load_identity
 from tests.models import small_llama
 
@@ -38,10 +39,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_share_then_check_a_small_model(tmp_path: Path) -> None:
-    model = small_llama.write_gguf(small_llama.UNTIED, tmp_path / "model.gguf")
+    model = small_llama.write_huggingface(small_llama.UNTIED, tmp_path / "Small-1.5")
     done = trine_model("share", model, "--out", tmp_path / "shared", "--context", "256")
     assert done.returncode == 0, done.stderr
-    assert "node1" in done.stdout
+    assert done.stdout.startswith(f"Shared Small-1.5: {tmp_path}/shared/node1")
     assert "2^-" in done.stdout
     checked = trine_model("check", tmp_path / "shared", model, "--tokens", "60", "--json")
     figures = json.loads(checked.stdout)
@@ -123,6 +124,37 @@ def test_a_context_is_never_another_one_without_a_word(model: Path, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
     assert trine_model("share", model, "--out", out).returncode == 0
     assert json.loads((out / "client" / "spec.json").read_text())["context"] == 512
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("Llama-3.2-1B-Instruct", "Llama-3.2-1B-Instruct"),
+        ("v1.0.gguf.d/", "v1.0.gguf.d"),
+        ("a/../b-1.5", "b-1.5"),
+        ("Llama-3.2-1B.Q4_K_M.gguf", "Llama-3.2-1B.Q4_K_M"),
+        ("MODEL.GGUF", "MODEL"),
+        ("model.bin", "model.bin"),
+        ("hub/models--meta-llama--Llama-3.2-1B/snapshots/0123abcd", "Llama-3.2-1B"),
+        ("hub/models--gpt2/snapshots/0123abcd/", "gpt2"),
+        ("hub/models--a--b--c/snapshots/0123abcd", "b--c"),
+        ("hub/models--a--b/snapshots/0123abcd/b.Q8_0.gguf", "b.Q8_0"),
+        ("hub/models--a--b/snapshots/0123abcd/original", "original"),
+    ],
+)
+def test_a_model_is_called_what_its_checkpoint_is(place: str, name: str, tmp_path: Path) -> None:
+    assert checkpoint_name(tmp_path / place) == name
+
+
+def test_a_folder_is_called_by_its_name_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("Model-1.5", "dotted.gguf"):
+        (tmp_path / folder).mkdir()
+        assert checkpoint_name(tmp_path / folder) == folder
+        monkeypatch.chdir(tmp_path / folder)
+        assert checkpoint_name(Path()) == checkpoint_name(Path("../") / folder) == folder
+    (tmp_path / "blob").touch()
+    (tmp_path / "Named-2.0.gguf").symlink_to("blob")
+    assert checkpoint_name(tmp_path / "Named-2.0.gguf") == "Named-2.0"
 
 
 @pytest.mark.parametrize("name", ["x" * 201, "\x1b[2Jred", "two\nlines"])

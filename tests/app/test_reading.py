@@ -34,7 +34,10 @@ def test_texts_are_those_of_the_tokenizer_and_the_template(tmp_path: Path) -> No
     assert tokenizer.decode(text.prefix, skip_special_tokens=False).startswith("<|im_start|>")
     assert text.eos == [0, 2]
     assert 2000 < sum(map(len, text.texts)) <= 2400
-    assert sum(map(len, read_checking(path, 100))) == 100
+    assert text.model.tokenizer.to_str() == tokenizer.to_str()
+    assert text.model.chat_template == small_llama.CHAT_TEMPLATE
+    assert text.model.chat_template.tokens == {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    assert sum(map(len, read_checking(path, 100).texts)) == 100
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def with_few_tokens(value: dict[str, Any]) -> None:
     [
         (longer, f": {BEYOND}"),
         (panicking, ": not a tokenizer that can be built (no entry found for key)"),
-        (without_an_unknown_token, ": its tokenizer or its chat template fails (WordLevel error"),
+        (without_an_unknown_token, ": not a tokenizer that can be built (WordLevel error"),
         (with_few_tokens, ": the tokenizer makes only "),
     ],
 )

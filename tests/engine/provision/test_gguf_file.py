@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import ModelError
+from engine.generate.tokenizer import ChatTokenizer
 from engine.provision.checkpoint import LlamaShape, checkpoint_shapes, open_checkpoint
 from engine.provision.gguf_header import read_header
 from tests.models import small_llama
@@ -118,6 +119,52 @@ def test_text_that_begins_with_a_token(tmp_path: Path) -> None:
         assert checkpoint.shape.add_bos is True
         assert checkpoint.tokenizer.encode("the").ids[:1] == [1]
         assert checkpoint.tokenizer.encode("the", add_special_tokens=False).ids[:1] != [1]
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4], ids=["normal", "control", "user-defined"])
+@pytest.mark.parametrize("name", ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "[EOS]", "<｜end▁of▁sentence｜>"])
+def test_a_token_that_is_known_to_end_a_turn_does_whatever_its_type(kind: int, name: str, tmp_path: Path) -> None:
+    tokens = small_llama.vocabulary(SMALL)
+    tokens[2] = name
+    changes: dict[str, object] = {
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3, kind, kind] + [1] * (len(tokens) - 3),
+        "tokenizer.ggml.eos_token_id": 0,
+        "tokenizer.chat_template": CHAT_TEMPLATE.replace("<|im_end|>", name),
+    }
+    checkpoint = open_checkpoint(small_llama.write_gguf(SMALL, tmp_path / "model.gguf", changes=changes))
+    chat = ChatTokenizer(checkpoint.tokenizer, checkpoint.chat_template, checkpoint.shape.eos_ids)
+    assert chat.stop_ids == {0, 2}
+    ids = chat.encode_chat([{"role": "user", "content": f"a{name}b"}])
+    assert ids.count(2) == 2  # behind the system's turn and the user's
+    assert chat.decode([2]) == ""
+
+
+def test_a_token_that_a_key_names_as_an_end_is_a_control_token(tmp_path: Path) -> None:
+    kinds = [1] * SMALL.vocab
+    changes: dict[str, object] = {"tokenizer.ggml.token_type": kinds, "tokenizer.ggml.eot_token_id": 300}
+    checkpoint = open_checkpoint(small_llama.write_gguf(SMALL, tmp_path / "model.gguf", changes=changes))
+    controls = [index for index, token in checkpoint.tokenizer.get_added_tokens_decoder().items() if token.special]
+    assert sorted(controls) == [0, 2, 300]
+    assert checkpoint.shape.eos_ids == (2, 300)
+
+
+def test_the_template_knows_the_special_tokens(tmp_path: Path) -> None:
+    changes: dict[str, object] = {"tokenizer.ggml.unknown_token_id": 0, "tokenizer.ggml.padding_token_id": 5}
+    template = open_checkpoint(small_llama.write_gguf(SMALL, tmp_path / "model.gguf", changes=changes)).chat_template
+    assert template is not None
+    assert template.tokens == {
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": small_llama.vocabulary(SMALL)[5],
+    }
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_file_that_was_merged_from_parts(count: int, tmp_path: Path) -> None:
+    changes: dict[str, object] = {"split.no": 0, "split.count": count, "split.tensors.count": 29}
+    assert open_checkpoint(small_llama.write_gguf(SMALL, tmp_path / "model.gguf", changes=changes)).shape.layers == 1
 
 
 REFUSED: list[tuple[dict[str, object], str]] = [

@@ -243,6 +243,30 @@ def test_a_template_that_is_no_text(copy: Path) -> None:
         load_client_model(copy / "client")
 
 
+def test_the_template_keeps_its_special_tokens(shared: Path) -> None:
+    template = load_client_model(shared / "client").chat_template
+    assert template is not None
+    assert template == small_llama.CHAT_TEMPLATE
+    assert template.tokens == {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b'{"version": 2, "tokens": {}}', "is of version 2, this program reads version 1: share the model again with `trine-"),
+        (b'{"tokens": {}}', "version is missing"),
+        (b'{"version": 1}', "tokens is missing"),
+        (b'{"version": 1, "tokens": {"bos_token": 1}}', "tokens.bos_token must be a string, not 1"),
+        (b"[]", "not a JSON object"),
+    ],
+)
+def test_special_tokens_that_cannot_be_read(content: bytes, what: str, copy: Path) -> None:
+    edited(copy / "client", "special_tokens.json", content)
+    with pytest.raises(ModelError) as caught:
+        load_client_model(copy / "client")
+    assert str(caught.value).startswith(f"{copy / 'client' / 'special_tokens.json'}: {what}")
+
+
 def test_a_file_that_the_disk_refuses(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(path: Path, progress: object = None) -> str:
         raise OSError(EIO, "Input/output error", str(path))
