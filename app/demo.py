@@ -110,15 +110,14 @@ def demo(
         ModelError: the model cannot be used.
         LinkError: a node did not start; the end of its log is in the text.
     """
-    if model is None:
-        from app.demo_model import ensure_demo_model
+    with ExitStack() as stack:
+        if model is None:
+            from app.demo_model import demo_model
 
-        model = ensure_demo_model(report)
-    report("loading the model", 0, 0)
-    parties = Demo(model, load_sharing(model))
-    check(parties)
-    try:
+            model = stack.enter_context(demo_model(report))
+        report("loading the model", 0, 0)
+        parties = Demo(model, load_sharing(model))
+        check(parties)
+        stack.callback(parties.close)
         parties.start(lambda waiting: report("starting two nodes", len(ROLES) - waiting, len(ROLES)))
         yield parties
-    finally:
-        parties.close()
