@@ -16,7 +16,7 @@ if __name__ == "__main__":  # as a program, this begins before what takes long t
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 EDGE = 0.75  #: a value beyond this part of its window is reported
 FAR = 0.05  #: and logits that are off by more than this part of their spread: thirty times what the demo model has
+COVERED = (
+    "look-up windows hold every row of the embedding and what calibration saw on text and on unusual tokens, with margins; "
+    "at run time nothing tells that a value leaves one, but that a step which is garbled each time is given up"
+)
 INTERRUPTED = 130
 MAX_IDENTITY = 40  #: bytes of an identity's name; a certificate has room for 64, some of them ours
 
@@ -57,8 +61,17 @@ def _model(
     """Prepare a private chat: share a model to two nodes, check it, make the parties' identities."""
 
 
-def share_model(source: Path, out: Path, name: str, context: int | None, report: "Report") -> "ModelSpec":
+def share_model(
+    source: Path,
+    out: Path,
+    name: str,
+    context: int | None,
+    report: "Report",
+    say: Callable[[str], None] = lambda sentence: None,
+) -> "ModelSpec":
     """Share the checkpoint at `source` (a Hugging Face directory or a GGUF file) into `out`.
+
+    `say` is told what its owner should know.
 
     `context`: the longest conversation in tokens; None: 2048, or fewer if the model was made for fewer.
 
@@ -73,7 +86,7 @@ def share_model(source: Path, out: Path, name: str, context: int | None, report:
 
     text = read_calibration(source)
     options = Options(name, context, text.texts, text.prefix, text.eos)
-    return share(open_checkpoint(source, text.model), out, options, report)
+    return share(open_checkpoint(source, text.model), out, options, report, say)
 
 
 def checkpoint_name(model: Path) -> str:
@@ -100,14 +113,17 @@ def share(
     ] = None,
 ) -> None:
     """Write a pack for each node and the clients' file. Give each to its party only: two of the three are the model."""
+    notes: list[str] = []
     with _errors(), _progress() as report:
-        spec = share_model(model, out, name or checkpoint_name(model), context, report)
+        spec = share_model(model, out, name or checkpoint_name(model), context, report, notes.append)
     console = Console(markup=False)
     text = (
         f"Shared {spec.name}: {out}/node1, {out}/node2 and {out}/client. "
         f"A token is garbled (and redone) with probability 2^{math.log2(spec.wrap_budget):.1f}."
     )
     console.print(shown(text, sys.stdout), highlight=False, soft_wrap=True)
+    for note in (*notes, COVERED):
+        console.print(shown(f"{note[0].upper()}{note[1:]}.", sys.stdout), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -136,6 +152,7 @@ def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tu
     from engine.provision import check as checking
     from engine.provision.checkpoint import open_checkpoint
     from engine.provision.pack import ROLES, load_node_pack, load_sharing
+    from engine.provision.use import window_use
     from engine.provision.weights import WeightSource
 
     client = load_sharing(shared)
@@ -151,7 +168,7 @@ def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tu
     weights = WeightSource(checkpoint)
     total = sum(map(len, pieces))
     accuracy, seen = checking.check(trio, weights, spec, pieces, lambda done: report("comparing", done, total))
-    return accuracy, checking.window_use(spec, seen)
+    return accuracy, window_use(spec, seen)
 
 
 @app.command()
@@ -195,6 +212,7 @@ def _print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float)
     console.print(table)
     if not accuracy.logit_error <= FAR:
         console.print("the logits are far from the plaintext's: is this the checkpoint that was shared?", highlight=False)
+    console.print(f"{COVERED}.", highlight=False, soft_wrap=True)
     for name, value in beyond.items():
         console.print(f"window {name}: used to {value:.0%}; beyond 100 % a value wraps into a wrong cell", highlight=False)
 

@@ -67,6 +67,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "out-of-range": "The other side sent a number outside its range.",
         "queue-full": "The client dealt more material than the node accepts.",
         "answers-differ": "The two nodes gave different answers; do not trust this session.",
+        "out-of-window": "The model's numbers left their range every time that a step was computed; ask something else.",
         "failed": "The other side had an error of its own and gave up the session.",
         "unknown-code": "The other side reported an error that this version does not know.",
     }

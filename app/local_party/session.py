@@ -31,6 +31,7 @@ from engine.link import client_tls, connect
 from engine.link.link import Link
 from engine.models.planning import plans
 from engine.parties.dealer import Dealer, StepRequest
+from engine.parties.redo import MOST_REDONE, given_up
 from engine.provision.pack import ClientModel
 from engine.ring.fixed import Real
 from engine.session import Answer, ClientEvent, ClientSession, Ready, Step, Stopped, Terms, Welcome, compare
@@ -45,7 +46,6 @@ SESSION_BYTES = 16
 _WELCOME_SECONDS = 5.0
 _READY_SECONDS = 15.0  # the nodes give each other 10 to meet
 _STOPPED_SECONDS = 0.6  # until both nodes have stopped; after that it goes on while the person goes on, too
-_MAX_REDONE = 5  # in one prompt or token: by then it is no accident
 
 
 @dataclass(slots=True)
@@ -154,12 +154,12 @@ class Session:
             if wrapped:
                 redone += 1
                 self._redone += 1
-                if redone > _MAX_REDONE:
-                    raise ProtocolError("failed", "the wrap alarm rises again and again")
+                if redone == MOST_REDONE:
+                    raise ProtocolError("out-of-window", given_up(self._dealer.spec))
                 self._lost(decoding, count + self.dealing.rewind(start))
                 continue
             self.tokens.extend(computed)
-            done += count
+            done, redone = done + count, 0
             self.dealing.look()
             if done >= total:
                 return self._logits(row, answer)

@@ -48,7 +48,7 @@ class WideWindow(BaseModel):
 
     lo: int = Field(ge=1, le=40)
     top: int = Field(ge=5, le=6)
-    stages: int = Field(ge=0, le=16)
+    stages: int = Field(ge=0, le=28)
     degree: int = Field(default=3, ge=1, le=3)
     low: float = Field(gt=0)  #: the smallest input that the tables follow
 

@@ -40,7 +40,9 @@ def evaluate(e: Evaluation, x: Wire, vocab: int) -> tuple[bytes, int]:
 
 def clear(p: Clear, x: Real, vocab: int) -> Real:
     """Logits."""
-    return matmul(p, x, "head", vocab)  # type: ignore[no-any-return]
+    z: Real = matmul(p, x, "head", vocab)
+    p.observer.looked_up(p.section, "logit", z)
+    return z
 
 
 answer = Gate("answer", deal, evaluate, clear)

@@ -1,13 +1,13 @@
 """A coarse row maximum in three rounds, whatever the context (protocol, section 5).
 
-Scores lie in 64 bins of 4 (log2 units). From the dealt one-hot bits of each score's bin the evaluators hold XOR shares of
-"score j lies at or above level b", and of the XOR of a public random 10-bit word of each such key: 0 if there is none.
+Scores lie in 2^n bins of 4 (log2 units), 64 as a rule. From the dealt one-hot bits of each score's bin the evaluators hold
+XOR shares of "score j lies at or above level b", and of the XOR of a public random 10-bit word of each such key: 0 if none.
     round 1: open the hash, XOR-masked with 10 bits
     round 2: read the one-hot of that mask at the opened hash: v_b, with v1 + v2 = σ_b·[level b is empty]; open it
     round 3: open M = top - 4·Σ_b σ_b·v_b (known-to-D × masked), in 5 bytes: max < M <= max + 8
 A level with keys is taken for empty with probability 2^-10, independently for each row and level: M is then 4 lower.
 
-Dealt a (row, head): 8 bytes a score, 128 + 8 a level. Online: 20 + 128 + 5 bytes each way at 16 levels.
+Dealt a (row, head): 2^n / 8 bytes a score, 128 + 8 a level. Online: 20 + 128 + 5 bytes each way at 16 levels.
 """
 
 import numpy as np
@@ -48,7 +48,7 @@ def deal(d: Dealing, s: Rho, heads: int, window: Window, level: int, levels: int
 def evaluate(e: Evaluation, s: Opening, heads: int, window: Window, level: int, levels: int) -> Opening:
     """Opens M at the scores' scale, [rows, heads]."""
     tested = Extent(heads * levels)
-    bins = e.share("bins", s.extent)
+    bins = e.share("bins", s.extent, window.words)
     h, v, m = e.kappa("hash", tested), e.kappa("empty", tested), e.kappa("m", Extent(heads))
     zero, weights = e.share("zero", tested, 1 << (HASH_BITS - 6)), e.share("d", tested)
     hashes = np.empty((e.rows.count, heads, levels), np.int64)

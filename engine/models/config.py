@@ -9,8 +9,9 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.functions.tables import WideWindow, Window
+from engine.models.limits import complaints
 
-PROGRAM_VERSION = 7  #: of the gate code: a change in what is dealt or sent changes it
+PROGRAM_VERSION = 8  #: of the gate code: a change in what is dealt or sent changes it
 
 Small = Annotated[int, Field(ge=0, le=62)]
 
@@ -39,7 +40,7 @@ class Scales(Frozen):
 
     @model_validator(mode="after")
     def _narrow_fits(self) -> Self:
-        """A narrow wire's share travels in 40 bits, and the scores' window of 2^6 bins of 4 lies within its own."""
+        """A narrow wire's share travels in 40 bits, and a scores' window of 2^6 bins of 4 lies within its own."""
         if not self.score + 8 <= self.narrow <= 40:
             raise ValueError(f"q and k are exact modulo 2^{self.narrow}; their scores need {self.score + 8} bits, 40 at most")
         return self
@@ -77,7 +78,7 @@ class LayerSpec(Frozen):
     silu: Silu
     value_extra: int = Field(default=0, ge=0, le=6)  #: bits beyond the activations', where values and heads are small
     ffn_extra: int = Field(default=0, ge=0, le=6)  #: the same for SiLU's output and the product
-    level: int = Field(ge=-48, le=14)  #: the lowest tested level of the row maximum, in bins of 4 (log2 units)
+    level: int = Field(ge=-256, le=256)  #: the lowest tested level of the row maximum, in bins of 4 (log2 units)
 
 
 class ModelSpec(Frozen):
@@ -98,14 +99,32 @@ class ModelSpec(Frozen):
     eos: tuple[int, ...] = ()
     scales: Scales = Scales()
     levels: int = Field(default=16, ge=4, le=60, multiple_of=4)
-    score_bottom: int = -48  #: lowest of the 64 bins of 4 (log2 units) in which a score may lie
-    exp_bottom: int = -56  #: lowest of the 64 cells of 4 in which a score less the maximum may lie
+    score_bottom: int = Field(default=-48, ge=-256, le=0)  #: lowest of the bins of 4 (log2 units) in which a score may lie
+    score_n: int = Field(default=6, ge=6, le=8)  #: log2 of their number
+    exp_bottom: int = Field(default=-56, ge=-256, le=0)  #: lowest of the cells of 4 in which a score less the maximum may lie
+    exp_n: int = Field(default=6, ge=6, le=8)  #: log2 of their number
     final_norm: Norm
     reciprocal: WideWindow
     layer: tuple[LayerSpec, ...]
     weight_bits: dict[str, Annotated[int, Field(ge=8, le=24)]]  #: of "LAYER.v", .o, .gate, .up, .down and "head"
     wrap_budget: float = Field(ge=0, lt=1)
     reveal: str = "logits"  #: what the model's owner lets the user see
+    tightest: str = Field(default="", pattern=r"^(\d{1,4}\.)?[a-z_]{0,20}$")  #: LAYER.NAME, most used in calibration
+
+    @model_validator(mode="after")
+    def _holds(self) -> Self:
+        """Nothing that it describes leaves its bits (`engine.models.limits`)."""
+        for complaint in complaints(self):
+            raise ValueError(complaint)
+        return self
+
+    def norms(self) -> dict[str, Norm]:
+        """The norms by the names of their tables."""
+        norms = {"final_norm": self.final_norm}
+        for i, layer in enumerate(self.layer):
+            norms[f"{i}.attention_norm"] = layer.attention_norm
+            norms[f"{i}.mlp_norm"] = layer.mlp_norm
+        return norms
 
     @property
     def sections(self) -> int:

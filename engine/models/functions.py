@@ -12,14 +12,6 @@ from engine.ring.fixed import Real, Ring
 Function = Callable[[Real], Real]
 
 
-def _norms(spec: ModelSpec) -> dict[str, Norm]:
-    norms = {"final_norm": spec.final_norm}
-    for i, layer in enumerate(spec.layer):
-        norms[f"{i}.attention_norm"] = layer.attention_norm
-        norms[f"{i}.mlp_norm"] = layer.mlp_norm
-    return norms
-
-
 def functions(spec: ModelSpec) -> dict[str, Function]:
     """Each table's function on real arguments (Σ x² for a norm)."""
     out: dict[str, Function] = {"reciprocal": lambda x: 1.0 / x}
@@ -27,7 +19,7 @@ def functions(spec: ModelSpec) -> dict[str, Function]:
     def inverse_rms(squares: Real) -> Real:
         return np.asarray(1.0 / np.sqrt(squares / spec.d_model + spec.rms_eps))
 
-    out |= dict.fromkeys(_norms(spec), inverse_rms)
+    out |= dict.fromkeys(spec.norms(), inverse_rms)
     out |= {f"{i}.silu": silu for i in range(spec.layers)}
     return out
 
@@ -38,7 +30,7 @@ def tables(spec: ModelSpec) -> dict[str, Ring]:
     """
     b = spec.scales
     out: dict[str, Ring] = {}
-    for name, norm in _norms(spec).items():
+    for name, norm in spec.norms().items():
         scaled = _scaled_rsqrt(spec, norm)
         bits = b.final_rsqrt if name == "final_norm" else b.rsqrt
         out[name] = fit_wide(scaled, norm.window, 2 * b.norm, bits).reshape(-1)

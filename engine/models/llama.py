@@ -121,11 +121,11 @@ def logits(p: Any, spec: ModelSpec, x: Any) -> Any:  # noqa: ANN401
 
 
 def score_windows(spec: ModelSpec) -> tuple[Window, Window]:
-    """(bins of the scores, cells of the exponential): 64 of 4 log2 units each."""
+    """(bins of the scores, cells of the exponential), each of 4 log2 units."""
     lo = spec.scales.score + 2
-    return _window(lo, spec.score_bottom), _window(lo, spec.exp_bottom)
+    return _window(lo, spec.score_n, spec.score_bottom), _window(lo, spec.exp_n, spec.exp_bottom)
 
 
 @cache
-def _window(lo: int, lowest: int) -> Window:
-    return Window(lo=lo, n=6, lowest=lowest)
+def _window(lo: int, n: int, lowest: int) -> Window:
+    return Window(lo=lo, n=n, lowest=lowest)

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from engine.errors import ModelError
 from engine.gates.online import Exchange
 from engine.models.config import ModelSpec
 from engine.parties.dealer import Dealer
 from engine.parties.evaluator import Evaluator, StepAnswer
 from engine.parties.pack import NodePack
+from engine.parties.redo import MOST_REDONE, given_up
 from engine.ring.fixed import Real
 
 BLOCK_ROWS = 32
@@ -46,9 +48,13 @@ class Trio:
                 e.prepare(first, section, part)
 
     def step(self, tokens: Sequence[int], answers: int = 1) -> Real:
-        """Logits of the last `answers` tokens, [answers, vocab]; a step in which a word wrapped is redone."""
+        """Logits of the last `answers` tokens, [answers, vocab]; a step in which a word wrapped is redone.
+
+        Raises:
+            ModelError: it wrapped every time.
+        """
         start = self.dealer.position
-        while True:
+        for _ in range(MOST_REDONE):
             while (missing := len(tokens) - self.dealer.queued_rows) > 0:
                 self.deal(min(missing, BLOCK_ROWS))
             request = self.dealer.request(tokens, answers)
@@ -62,6 +68,7 @@ class Trio:
                 return self._logits(one, last, answers)
             self.redone += 1
             self.rewind(start)
+        raise ModelError(given_up(self.spec))
 
     def _logits(self, answer: StepAnswer, last: int, answers: int) -> Real:
         size = len(answer.logits) // answers

@@ -171,9 +171,8 @@ def _spec(directory: Path) -> ModelSpec:
     try:
         spec = ModelSpec.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ModelError(f"the model's metadata cannot be used: {error.errors()[0]['msg']}", path) from error
-    if len(spec.layer) != spec.layers:
-        raise ModelError(f"the model's metadata describes {len(spec.layer)} of its {spec.layers} layers", path)
+        what = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ModelError(f"the model's metadata cannot be used: {what}", path) from error
     return spec
 
 

@@ -43,8 +43,14 @@ class Options:
     eos: Sequence[int]
 
 
-def share(checkpoint: Checkpoint, out: Path, options: Options, report: Report = lambda what, done, of: None) -> ModelSpec:
-    """Write DIR/node1, DIR/node2 and DIR/client; returns the metadata.
+def share(
+    checkpoint: Checkpoint,
+    out: Path,
+    options: Options,
+    report: Report = lambda what, done, of: None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> ModelSpec:
+    """Write DIR/node1, DIR/node2 and DIR/client; returns the metadata. `say` is told what the model's owner should know.
 
     Raises:
         InputError: the name or the context cannot be had, or the output holds something.
@@ -60,7 +66,7 @@ def share(checkpoint: Checkpoint, out: Path, options: Options, report: Report = 
             make_directories(out, undo)
             require_space(pack.WORD * sum(words), out)
         weights = WeightSource(checkpoint)
-        spec = calibrated_spec(checkpoint, weights, options, context, report)
+        spec = calibrated_spec(checkpoint, weights, options, context, report, say)
         with writing_to(out):
             _write(out, spec, weights, checkpoint, report)
         undo.pop_all()
@@ -103,14 +109,21 @@ def _require_memory(largest: int, path: Path) -> None:
         raise ModelError(f"sharing it takes {size(needed)} of memory or more, {size(available)} are available", path)
 
 
-def calibrated_spec(checkpoint: Checkpoint, weights: WeightSource, options: Options, context: int, report: Report) -> ModelSpec:
+def calibrated_spec(
+    checkpoint: Checkpoint,
+    weights: WeightSource,
+    options: Options,
+    context: int,
+    report: Report,
+    say: Callable[[str], None],
+) -> ModelSpec:
     """Measure the model on the texts."""
     provisional = _provisional(checkpoint, weights, options, context)
     total = sum(len(text) for text in options.texts)
     try:
         with np.errstate(all="ignore"):  # what overflows fits no window
             spec = calibrate.measured(
-                provisional, weights, options.texts, lambda done: report("measuring the model on text", done, total)
+                provisional, weights, options.texts, lambda done: report("measuring the model on text", done, total), say
             )
     except (ValueError, OverflowError) as error:
         what = _complaint(error) if isinstance(error, ValidationError) else str(error)
@@ -149,7 +162,8 @@ def _provisional(checkpoint: Checkpoint, weights: WeightSource, options: Options
 def _complaint(error: ValidationError) -> str:
     """The first thing that is wrong, in one line."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
 
 
 def _write(out: Path, spec: ModelSpec, weights: WeightSource, checkpoint: Checkpoint, report: Report) -> None:

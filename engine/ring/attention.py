@@ -6,7 +6,7 @@ Rows r has ``keys[r]`` keys; ``starts[r]`` = sum of the keys of the rows before 
 import numpy as np
 
 from engine.ring.fixed import Ring
-from engine.ring.jit import kernel
+from engine.ring.jit import inlined, kernel
 from engine.ring.words import mix
 
 
@@ -93,6 +93,37 @@ def add_bits(onehot: Ring, at: Ring, sign: int, out: Ring) -> None:
         total[i] += sign * ((word >> (places[i] & 63)) & np.int64(1))
 
 
+@inlined
+def _sums(y: np.uint64) -> np.uint64:
+    """Bit i = the XOR of bits 0 … i."""
+    y ^= y << np.uint64(1)
+    y ^= y << np.uint64(2)
+    y ^= y << np.uint64(4)
+    y ^= y << np.uint64(8)
+    y ^= y << np.uint64(16)
+    return y ^ (y << np.uint64(32))
+
+
+@kernel
+def _above(bits: Ring, at: int, words: int, turn: int, top: int) -> np.uint64:
+    """Bit 63 - b = the XOR of bits 0 … top - b of vector `at` turned right by `turn`, b < 64; 64 * words bits, words a power of
+    two.
+    """
+    first, down = turn >> 6, np.uint64(turn & 63)
+    carry = found = np.uint64(0)
+    for k in range(words):
+        u = np.uint64(bits[at * words + ((first + k) & (words - 1))])
+        v = np.uint64(bits[at * words + ((first + k + 1) & (words - 1))])
+        y = _sums((u >> down) | ((v << np.uint64(1)) << (np.uint64(63) - down))) ^ carry
+        carry = np.uint64(0) - (y >> np.uint64(63))
+        place = top - 64 * k
+        if 0 <= place < 64:
+            found |= y << np.uint64(63 - place)
+        elif 64 <= place < 127:
+            found |= y >> np.uint64(place - 63)
+    return found
+
+
 @kernel
 def level_hashes(
     c: Ring,
@@ -108,13 +139,15 @@ def level_hashes(
 ) -> None:
     """A share of the 10-bit hash of {keys j : bin(s_j) >= b} for each tested level b = level … level + levels - 1.
 
-    c, bits [row][head][key]: the scores' opening and the one-hot share of its 64 bins, read in place:
-    ``e_j[b] = u_j[(c_bin - bottom - b) mod 64]``. Each (row, key, level) has a public random word of 10 bits;
+    c [row][head][key]: the scores' opening; bits, `words` a score: the one-hot share of its 64 * words bins, read in place:
+    ``e_j[b] = u_j[(c_bin - bottom - b) mod bins]``. Each (row, key, level) has a public random word of 10 bits;
     out[r, h, b] is the XOR of those of the keys at or above b. A non-empty set hashes to 0 with probability 2^-10,
     independently for each row and level (protocol, section 5; docs/protocol.md says why the row is in it).
     """
     heads, levels = out.shape[1], out.shape[2]
     triples = (levels + 5) // 6
+    words = bits.size // max(c.size, 1)
+    top = 64 * words - 1 - (level - bottom)
     for r in range(rows.size):
         n = keys[r]
         base = mix(seed ^ mix(rows[r]))
@@ -127,16 +160,12 @@ def level_hashes(
                 last = min(6, levels - 6 * t)
                 for h in range(heads):
                     at = heads * starts[r] + h * n + j
-                    turn = np.uint64(((c[at] >> lo) - bottom + 1) & 63)
-                    u = np.uint64(bits[at])
-                    y = (u >> turn) | (u << ((np.uint64(64) - turn) & np.uint64(63)))
-                    y ^= y << np.uint64(1)
-                    y ^= y << np.uint64(2)
-                    y ^= y << np.uint64(4)
-                    y ^= y << np.uint64(8)
-                    y ^= y << np.uint64(16)
-                    y ^= y << np.uint64(32)
+                    turn = ((c[at] >> lo) - bottom + 1) & (64 * words - 1)
+                    if words == 1:  # the usual case, in one register
+                        u, down = np.uint64(bits[at]), np.uint64(turn)
+                        y = _sums((u >> down) | (u << ((np.uint64(64) - down) & np.uint64(63)))) << np.uint64(63 - top)
+                    else:
+                        y = _above(bits, at, words, turn, top)
                     for k in range(last):
-                        b = 6 * t + k
-                        inside = np.int64((y >> np.uint64(63 - (level - bottom) - b)) & np.uint64(1))
-                        out[r, h, b] ^= -inside & ((word >> np.int64(10 * k)) & np.int64(1023))
+                        inside = np.int64((y >> np.uint64(63 - 6 * t - k)) & np.uint64(1))
+                        out[r, h, 6 * t + k] ^= -inside & ((word >> np.int64(10 * k)) & np.int64(1023))

@@ -257,8 +257,9 @@ def test_the_alarm_makes_the_step_anew(small: SharedSmall, monkeypatch: pytest.M
         assert list(conversation.generate(prompt, max_tokens=3, choose=greedy)) == want
         assert conversation.statistics.redone == 1
         monkeypatch.setattr(Dealer, "wrapped", lambda *words: True)
-        with pytest.raises(ProtocolError, match="again and again"):
+        with pytest.raises(ProtocolError, match="rose 3 times in a row in one step"):
             list(conversation.generate([*prompt[:5], 9], max_tokens=1, choose=greedy))
+        assert conversation.statistics.redone == 3
 
 
 def test_a_small_queue_and_a_small_context(small: SharedSmall) -> None:

@@ -226,6 +226,16 @@ def test_metadata_that_contradicts_itself(copy: Path) -> None:
         load_node_pack(copy / "node1")
 
 
+def test_metadata_whose_windows_leave_their_bits(copy: Path) -> None:
+    """A node and a client refuse it in one sentence: what would be read there is another value's cell."""
+    for party, load in (("node1", load_node_pack), ("client", load_client_model)):
+        spec = json.loads((copy / party / "spec.json").read_text())
+        spec["layer"][1]["silu"]["window"]["lo"] = 34
+        edited(copy / party, "spec.json", json.dumps(spec).encode())
+        with pytest.raises(ModelError, match=r"spec\.json: the model's metadata cannot be used: layer 1: SiLU's window"):
+            load(copy / party)
+
+
 @pytest.mark.parametrize("name", ["0.silu", "reciprocal", "exp", "pow.fine"])
 @pytest.mark.parametrize("cut", [(..., slice(-1)), (slice(0), ...), (None, ...)])
 def test_a_table_of_another_shape(name: str, cut: tuple[object, ...], copy: Path) -> None:

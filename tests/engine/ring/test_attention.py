@@ -88,15 +88,19 @@ def test_pairs_are_turned_and_shifted_logically(rows: int, heads: int, half: int
     np.testing.assert_array_equal(out.view(np.uint64), expected.view(np.uint64) >> np.uint64(30))
 
 
-@given(shape=shapes, levels=st.sampled_from((4, 8, 16, 60)), seed=seeds)
+@given(shape=shapes, levels=st.sampled_from((4, 8, 16, 60)), each=st.sampled_from((1, 2, 4)), seed=seeds)
 @few
-def test_hashes_of_the_keys_at_or_above_each_level(shape: tuple[int, int, tuple[int, int]], levels: int, seed: int) -> None:
+def test_hashes_of_the_keys_at_or_above_each_level(
+    shape: tuple[int, int, tuple[int, int]], levels: int, each: int, seed: int
+) -> None:
+    """Of 64, 128 or 256 bins."""
     position, count, (heads, _) = shape
     rows, bounds = ragged(position, count, heads)
     rng = np.random.default_rng(seed)
     lo, bottom = 26, -48
-    level = int(rng.integers(bottom, 16 - levels + 1))
-    c, bits = words(rng, int(bounds[-1])), words(rng, int(bounds[-1]))
+    bins = 64 * each
+    level = int(rng.integers(bottom, bottom + bins - levels + 1))
+    c, bits = words(rng, int(bounds[-1])), words(rng, each * int(bounds[-1]))
     out = np.empty((count, heads, levels), np.int64)
 
     level_hashes(c, bits, lo, bottom, level, rows.serials, rows.keys, rows.starts, 77, out)
@@ -108,8 +112,9 @@ def test_hashes_of_the_keys_at_or_above_each_level(shape: tuple[int, int, tuple[
             expected = [0] * levels
             for j in range(n):
                 at = int(bounds[r]) + h * int(n) + j
-                u, c_bin = int(bits[at]) & ((1 << 64) - 1), int(c[at]) >> lo
-                e = [u >> ((c_bin - bottom - b) % 64) & 1 for b in range(64)]  # a share of "s_j lies in bin bottom + b"
+                own, c_bin = bits[each * at : each * (at + 1)], int(c[at]) >> lo
+                u = sum((int(word) & ((1 << 64) - 1)) << (64 * k) for k, word in enumerate(own))
+                e = [u >> ((c_bin - bottom - b) % bins) & 1 for b in range(bins)]  # a share of "s_j lies in bin bottom + b"
                 for i in range(levels):
                     word = mixed(base + j * triples + i // 6) >> (10 * (i % 6)) & 1023
                     expected[i] ^= word * (sum(e[level - bottom + i :]) % 2)
