@@ -16,7 +16,9 @@ class TextStream:
 
     `decode` gives the text of a run of tokens. A token may end one character and begin the next, and its text depends on its
     neighbours, so the last tokens are decoded again with each new one (tokenizers' own `DecodeStream` fails on byte tokens
-    that do not make a character). Before a stop string the text ends, and `stopped` is true.
+    that do not make a character). What has come out is not taken back: of sentencepiece's byte tokens a decoder rejects a
+    whole run for one bad byte, and here the characters before it stand. Before a stop string the text ends, and `stopped`
+    is true.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:

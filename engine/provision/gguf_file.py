@@ -40,6 +40,7 @@ __all__ = ["GgufCheckpoint"]
 _ENDS = ("eos", "eot", "eom")
 _SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding", "sep_token": "seperator"}
 """The names of special tokens in a chat template and in the file ("seperator" is how it is spelled there)."""
+_USUAL = {"unknown": 0, "bos": 1, "eos": 2}
 _WHOLE = {"token_embd.weight": EMBEDDING, "output_norm.weight": FINAL_NORM, "output.weight": HEAD}
 _PARTS = {
     "attn_norm": "input_layernorm",
@@ -145,8 +146,8 @@ def _shape(fields: Fields, places: dict[str, TensorPlace]) -> LlamaShape:
             raise fields.error(f"{key} must be the head's width {head_dim}")
     tokens = fields.values.get("tokenizer.ggml.tokens")
     vocab = fields.integer("llama.vocab_size", 1, MAX_VOCAB, len(tokens) if isinstance(tokens, list) else None)
-    bos = fields.token_ids("tokenizer.ggml.bos_token_id", vocab)
-    ends = [index for key in _ENDS for index in fields.token_ids(f"tokenizer.ggml.{key}_token_id", vocab)]
+    bos = _ids(fields, "bos", vocab)
+    ends = [index for key in _ENDS for index in _ids(fields, key, vocab)]
     return LlamaShape(
         vocab=vocab,
         d_model=d_model,
@@ -163,6 +164,15 @@ def _shape(fields: Fields, places: dict[str, TensorPlace]) -> LlamaShape:
         eos_ids=tuple(dict.fromkeys(ends)),
         add_bos=bool(bos) and fields.boolean("tokenizer.ggml.add_bos_token", _adds_bos(fields)),
     )
+
+
+def _ids(fields: Fields, key: str, vocab: int) -> tuple[int, ...]:
+    """The token that a key names, or what it is in every sentencepiece vocabulary, as llama.cpp takes it to be."""
+    ids = fields.token_ids(f"tokenizer.ggml.{key}_token_id", vocab)
+    usual = _USUAL.get(key)
+    if ids or usual is None or usual >= vocab or fields.text("tokenizer.ggml.model") != "llama":
+        return ids
+    return (usual,)
 
 
 def _adds_bos(fields: Fields) -> bool:
@@ -202,8 +212,8 @@ def _kind(index: int, token: str, kind: int, shape: LlamaShape) -> int:
 
 
 def _special(fields: Fields, tokens: list[str]) -> dict[str, str]:
-    """The special tokens that a chat template may name; llama.cpp gives it no other ones for an absent key, either."""
-    found = {name: fields.token_ids(f"tokenizer.ggml.{key}_token_id", len(tokens)) for name, key in _SPECIAL.items()}
+    """The special tokens that a chat template may name."""
+    found = {name: _ids(fields, key, len(tokens)) for name, key in _SPECIAL.items()}
     return {name: tokens[ids[0]] for name, ids in found.items() if ids}
 
 

@@ -145,7 +145,7 @@ def _manifest(directory: Path, kind: str) -> tuple[Manifest, str]:
         raise ModelError(f"this is a {manifest.kind} pack, a {kind} pack is needed", directory)
     lacking = sorted(NEEDED[kind] - manifest.files.keys())
     if lacking:
-        raise ModelError(f"{lacking[0]} is missing from the manifest", path)
+        raise ModelError(f"{lacking[0]} is missing from the manifest; share the model again with this version", path)
     return manifest, hashlib.sha256(data).hexdigest()
 
 

@@ -52,13 +52,13 @@ def settled(
         tokenizer.no_truncation()
         tokenizer.no_padding()
         state = json.loads(tokenizer.to_str())
-    before = json.dumps(state, sort_keys=True)
-    _place(state, placed or {}, path)
-    _drop(state, template, rows, path)
-    for token in state["added_tokens"]:
-        token["special"] = token["special"] or is_control(token["content"], template)
-    _keep_apart(state)
-    if json.dumps(state, sort_keys=True) == before:
+    changes = [
+        _place(state, placed or {}, path),
+        _drop(state, template, rows, path),
+        _declare(state, template),
+        _keep_apart(state),
+    ]
+    if not any(changes):
         return tokenizer
     with as_model_error(path):
         made = Tokenizer.from_str(json.dumps(state, ensure_ascii=False))
@@ -68,12 +68,15 @@ def settled(
     return made
 
 
-def _place(state: dict[str, Any], placed: Mapping[str, int], path: Path) -> None:
+# Each of these says whether it has changed the tokenizer's state.
+
+
+def _place(state: dict[str, Any], placed: Mapping[str, int], path: Path) -> bool:
     """Give added tokens the ids in `placed`, in place of the pieces that have them."""
     added = {token["content"]: token for token in state["added_tokens"]}
     wrong = {name: token for name, token in added.items() if placed.get(name, token["id"]) != token["id"]}
     if not wrong:
-        return
+        return False
     vocab = _vocab(state)
     if vocab is None:
         raise ModelError("the tokenizer's added tokens stand at other ids than the checkpoint says", path)
@@ -86,9 +89,10 @@ def _place(state: dict[str, Any], placed: Mapping[str, int], path: Path) -> None
     for name, token in wrong.items():
         token["id"] = placed[name]
     _fix_ids(state)
+    return True
 
 
-def _drop(state: dict[str, Any], template: TemplateText, rows: int, path: Path) -> None:
+def _drop(state: dict[str, Any], template: TemplateText, rows: int, path: Path) -> bool:
     """Leave out the added tokens that the embedding has no row for; refuse what could not be left out."""
     vocab = _vocab(state)
     beyond = {token["content"]: token["id"] for token in state["added_tokens"] if token["id"] >= rows}
@@ -105,21 +109,31 @@ def _drop(state: dict[str, Any], template: TemplateText, rows: int, path: Path) 
         _fix_ids(state)
         for piece in beyond.keys() & (vocab or {}).keys():
             del pieces[piece]
+    return bool(beyond)
 
 
-def _keep_apart(state: dict[str, Any]) -> None:
+def _declare(state: dict[str, Any], template: str) -> bool:
+    """Make the tokens special that are control tokens all the same."""
+    found = [token for token in state["added_tokens"] if not token["special"] and is_control(token["content"], template)]
+    for token in found:
+        token["special"] = True
+    return bool(found)
+
+
+def _keep_apart(state: dict[str, Any]) -> bool:
     """Take out the merges that make a control token."""
     controls = {token["content"] for token in state["added_tokens"] if token["special"]}
-    _drop_merges(state, lambda left, right: left + right in controls)
+    return _drop_merges(state, lambda left, right: left + right in controls)
 
 
-def _drop_merges(state: dict[str, Any], unwanted: Callable[[str, str], bool]) -> None:
-    model = state["model"]
-    if model.get("merges"):
-        pairs = [tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        kept = [list(pair) for pair in pairs if not unwanted(*pair)]
-        if len(kept) != len(pairs):
-            model["merges"] = kept
+def _drop_merges(state: dict[str, Any], unwanted: Callable[[str, str], bool]) -> bool:
+    merges = state["model"].get("merges") or []
+    pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges)
+    kept = [[left, right] for left, right in pairs if not unwanted(left, right)]
+    if len(kept) == len(merges):
+        return False
+    state["model"]["merges"] = kept
+    return True
 
 
 def _fix_ids(state: dict[str, Any]) -> None:

@@ -161,6 +161,26 @@ def test_the_template_knows_the_special_tokens(tmp_path: Path) -> None:
     }
 
 
+def test_special_tokens_of_a_sentencepiece_vocabulary_without_keys(tmp_path: Path) -> None:
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁abcdefghijk"]
+    tokens += [f"<unused{index}>" for index in range(SMALL.vocab - len(tokens))]
+    changes: dict[str, object] = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.pre": None,
+        "tokenizer.ggml.merges": None,
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * 12, *[5] * (SMALL.vocab - 271)],
+        "tokenizer.ggml.scores": [0.0] * SMALL.vocab,
+        "tokenizer.chat_template": "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}",
+        **dict.fromkeys(("tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.add_bos_token")),
+    }
+    checkpoint = open_checkpoint(small_llama.write_gguf(SMALL, tmp_path / "model.gguf", changes=changes))
+    assert (checkpoint.shape.bos_id, checkpoint.shape.eos_ids, checkpoint.shape.add_bos) == (1, (2,), True)
+    chat = ChatTokenizer(checkpoint.tokenizer, checkpoint.chat_template, checkpoint.shape.eos_ids)
+    ids = chat.encode_chat([{"role": "user", "content": "ab</s>"}])
+    assert (ids[0], ids[-1], ids.count(2), chat.decode(ids)) == (1, 2, 1, "ab</s>")
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_file_that_was_merged_from_parts(count: int, tmp_path: Path) -> None:
     changes: dict[str, object] = {"split.no": 0, "split.count": count, "split.tensors.count": 29}

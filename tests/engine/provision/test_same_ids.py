@@ -70,6 +70,14 @@ def not_legacy(path: Path) -> Path:
     return made.directory(path, ROWS, config, {"tokenizer.model": plain_pieces()})
 
 
+def flagged(path: Path) -> Path:
+    """Marks of turns that take the space around them, as Phi-3's do."""
+    added = {"400": made.entry("<|im_start|>", rstrip=True), "401": made.entry("<|im_end|>", lstrip=True, rstrip=True)}
+    added["402"] = made.entry("<think>", special=False, single_word=True, normalized=True)
+    config = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "chat_template": CHATML, "added_tokens_decoder": added}
+    return made.directory(path, ROWS, config, {"tokenizer.model": plain_pieces()})
+
+
 def added_by_name(path: Path) -> Path:
     files = {"tokenizer.model": plain_pieces(), "added_tokens.json": {"<|im_start|>": 400, "<|im_end|>": 401, "<think>": 402}}
     config = {"tokenizer_class": "LlamaTokenizerFast", "legacy": True, "chat_template": CHATML, "eos_token": "<|im_end|>"}
@@ -119,6 +127,7 @@ MADE = [
     gpt2,
     legacy,
     not_legacy,
+    flagged,
     added_by_name,
     special_by_map,
     user_defined,
