@@ -26,6 +26,7 @@ END_NAMES = frozenset(
         "<|call|>",
         "<|eot|>",
         "<end_of_turn>",
+        "<turn|>",
         "<end_of_utterance>",
         "</s>",
         "<eos>",

@@ -21,7 +21,7 @@ from engine.provision.tokenizer import as_model_error
 
 __all__ = ["is_control", "settled"]
 
-_MARK = re.compile(r"<\|.+\|>|<｜.+｜>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>|\[/?[A-Z_]+\]", re.DOTALL)
+_MARK = re.compile(r"<\|.+>|<.+\|>|<｜.+｜>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>|\[/?[A-Z_]+\]", re.DOTALL)
 """How the marks of turns are spelled."""
 _ROLES = frozenset({"<|user|>", "<|assistant|>", "<|system|>"})
 """Marks that a template may put together from a role."""

@@ -164,6 +164,8 @@ WORDS = [[257], [258], [259], [260], [261], [262], [byte + 1 for byte in "👍".
 
 
 @given(st.lists(st.sampled_from(WORDS)))
+@example(WORDS * 30)
+@example([WORDS[-2], WORDS[-1]] * 30)
 def test_spaces_and_byte_tokens_of_sentencepiece_come_out_whole(words: list[list[int]]) -> None:
     tokenizer = sentencepiece()
     tokens = [token for word in words for token in word]
