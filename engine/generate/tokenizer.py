@@ -15,30 +15,31 @@ from engine.generate.text import TextStream
 __all__ = ["END_NAMES", "ChatTokenizer", "Rendered", "Turn"]
 
 END_NAMES = frozenset(
-    [
-        "<|im_end|>",
-        "<|eot_id|>",
-        "<|eom_id|>",
-        "<|end_of_text|>",
-        "<|endoftext|>",
-        "<|end|>",
-        "<|return|>",
-        "<|call|>",
-        "<|eot|>",
-        "<end_of_turn>",
-        "<turn|>",
-        "<end_of_utterance>",
+    {
         "</s>",
-        "<eos>",
+        "< EOT >",
         "<EOT>",
-        "_<EOT>",
-        "[EOT]",
-        "[EOS]",
-        "<｜end▁of▁sentence｜>",
+        "<end_of_turn>",
+        "<end_of_utterance>",
+        "<eos>",
+        "<turn|>",
+        "<|call|>",
+        "<|end|>",
+        "<|end_of_text|>",
         "<|end▁of▁sentence|>",
-    ]
-) | {"< EOT >"}
-"""Tokens that are known to end a turn, as llama.cpp has them (src/llama-vocab.cpp): they do, whatever a file says of them."""
+        "<|endoftext|>",
+        "<|eom_id|>",
+        "<|eot_id|>",
+        "<|eot|>",
+        "<|im_end|>",
+        "<|return|>",
+        "<｜end▁of▁sentence｜>",
+        "[EOS]",
+        "[EOT]",
+        "_<EOT>",
+    }
+)
+"""Tokens that are known to end a turn; llama.cpp has such a list, too (src/llama-vocab.cpp). They do, whatever a file says."""
 _NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that were not UTF-8
 _PROBES = ("a", "Z", "7", " a", "\n\na", "é", "“", "中", "<")
 
