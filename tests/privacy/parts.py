@@ -140,8 +140,16 @@ class RealSession:
     """`ledger` learns what each party draws and what is sent. A context manager."""
 
     def __init__(
-        self, model: Shared, ledger: Ledger | None = None, *, prefix: int | None = None, queue_bytes: int = QUEUE
+        self,
+        model: Shared,
+        ledger: Ledger | None = None,
+        *,
+        prefix: int | None = None,
+        queue_bytes: int = QUEUE,
+        called_as: tuple[str, str] | None = None,
     ) -> None:
+        """`called_as`: the fingerprints of the certificates with which the client calls the nodes."""
+        self.called_as = called_as or (identities()[0].fingerprint, identities()[0].fingerprint)
         self.model, self.ledger, self.wire = model, ledger or Ledger(), Wire()
         self.number = self.ledger.sessions
         self.ledger.sessions += 1
@@ -184,7 +192,7 @@ class RealSession:
 
     def _connect(self, host: str, port: int, path: str, tls: Tls, **options: Any) -> Tapped:
         role = port
-        prints = identities()[0].fingerprint, identities()[role].fingerprint
+        prints = self.called_as[role - 1], identities()[role].fingerprint
         here, there = tapped(self.wire, ("D", NODES[role - 1]), SESSION_PATH, prints)
         served = node_side.ServedSession(self.nodes[role - 1], there, make_log(role, io.StringIO()))
         thread = Thread(target=served.run)

@@ -178,6 +178,18 @@ def a_detour_by_the_token(patch: Patch) -> None:
     patch.setattr(DealingThread, "_deal", deal)
 
 
+def a_pause_before_a_step_by_the_token(patch: Patch) -> None:
+    """A step is asked for later behind a large token, when its rows are taken."""
+    last, inner = _last_token(patch), DealingThread.take
+
+    def take(self: DealingThread, count: int) -> None:
+        if last[0] > 64:
+            Event().wait(0.02)
+        inner(self, count)
+
+    patch.setattr(DealingThread, "take", take)
+
+
 CAUGHT_BY: dict[Callable[[Patch], None], str] = {
     index_by_position: "index over rewinds",
     index_shared_by_two_rows: "index over rewinds",
@@ -194,4 +206,5 @@ CAUGHT_BY: dict[Callable[[Patch], None], str] = {
     a_pause_by_the_token: "waits",
     a_pause_before_a_block_by_the_token: "waits",
     a_detour_by_the_token: "pauses",
+    a_pause_before_a_step_by_the_token: "pauses",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.errors import SessionStopped
+from engine.errors import ProtocolError, SessionStopped
 from engine.link.frames import FrameType
 from engine.prf import Label
 from tests.privacy import fresh, index, pace
@@ -109,6 +109,13 @@ def test_ranks_are_counted_exactly() -> None:
     assert pace.chance([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]) == pytest.approx(2 / 20)
     assert pace.chance([1.0, 4.0], [2.0, 3.0]) == 1
     assert pace.chance(list(range(24)), list(range(24, 48))) < 1e-12
+
+
+def test_a_session_of_two_certificates_is_refused() -> None:
+    """Each node admits its caller, but they are not one client: nothing is dealt, and neither is told who the other is."""
+    with pytest.raises(ProtocolError, match="wrong-client") as refused:
+        RealSession(small(), called_as=("1" * 64, "2" * 64))
+    assert not {"1111", "2222"} & {str(refused.value)[i : i + 4] for i in range(200)}
 
 
 def test_both_nodes_are_told_the_same_client() -> None:
