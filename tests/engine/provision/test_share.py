@@ -19,6 +19,7 @@ from engine.parties.masks import SeedStream
 from engine.parties.plain import Plain
 from engine.parties.room import RESERVE, Halves
 from engine.parties.trio import Trio
+from engine.provision import masking
 from engine.provision.checkpoint import open_checkpoint
 from engine.provision.fold import program_tensor
 from engine.provision.pack import (
@@ -178,6 +179,33 @@ def edited(pack: Path, name: str, content: bytes) -> None:
     files = manifest.files | {name: describe(pack / name)}
     model = model_digest(files) if manifest.kind == "node" else manifest.model
     write_manifest(pack, manifest.kind, manifest.role, model, files, manifest.packs)
+
+
+@pytest.mark.parametrize("same", [slice(0, 32), slice(0, 31), slice(24, 32)])
+def test_a_clients_file_with_nearly_equal_seeds_is_refused(same: slice, copy: Path) -> None:
+    one, two = (bytearray((copy / f"node{role}" / "seed").read_bytes()) for role in (1, 2))
+    two[same] = one[same]
+    edited(copy / "client", "seeds", bytes(one + two))
+    with pytest.raises(ModelError, match="seeds: the model's two seeds are the same, or nearly so.*share the model again"):
+        load_client_model(copy / "client")
+
+
+def test_seeds_in_the_wrong_order_are_no_sharing(copy: Path) -> None:
+    load_sharing(copy)
+    one, two = ((copy / f"node{role}" / "seed").read_bytes() for role in (1, 2))
+    edited(copy / "client", "seeds", two + one)
+    with pytest.raises(ModelError, match="this is not node 1's pack"):
+        load_sharing(copy)
+
+
+@pytest.mark.parametrize("apart", [b"", b"1", bytes(24)])
+def test_equal_seeds_mask_no_model(apart: bytes, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed = os.urandom(32)
+    monkeypatch.setattr(masking, "fresh_seeds", lambda: (seed, apart + seed[len(apart) :]))
+    checkpoint = open_checkpoint(source)
+    with pytest.raises(ModelError, match="the model's two seeds are the same"):
+        share(checkpoint, tmp_path / "out", Options("small", 128, texts(checkpoint.shape.vocab), [1, 5, 6], [2]))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
