@@ -35,6 +35,8 @@ _MOST = 1 << 12
 """Letters of control tokens; real vocabularies have some sixty."""
 _PLAIN = "trine_plain"
 """The filter that gives plain text."""
+_SHOWN = "trine_shown"
+"""The filter that shows a list or a dictionary, which spells its texts out, in plain text."""
 _CASES: dict[str, Callable[[str], str]] = {
     "capitalize": str.capitalize,
     "lower": str.lower,
@@ -133,7 +135,10 @@ def tracing_filters(twins: Twins) -> dict[str, Callable[..., object]]:
         changed = change(twins.plain(text))
         return twins.written(changed) if twins.is_written(text) else changed
 
-    return {_PLAIN: plain} | {f"trine_{name}": partial(in_case, change) for name, change in _CASES.items()}
+    def shown(value: object) -> object:
+        return value if isinstance(value, str) else twins.plain_value(value)
+
+    return {_PLAIN: plain, _SHOWN: shown} | {f"trine_{name}": partial(in_case, change) for name, change in _CASES.items()}
 
 
 def trace(source: nodes.Template, environment: Environment, twins: Twins) -> nodes.Template:
@@ -155,6 +160,16 @@ class _Tracer(NodeTransformer):
 
     def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:  # noqa: N802
         node.data = self._twins.written(node.data)
+        return node
+
+    def visit_Output(self, node: nodes.Output) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.nodes = [self._shown(part) for part in node.nodes]
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.nodes = [self._shown(part) for part in node.nodes]
         return node
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
@@ -189,6 +204,7 @@ class _Tracer(NodeTransformer):
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         if node.name in _FLOWS:
+            node.node = node.node and self._shown(node.node) if node.name == "string" else node.node
             node.args[1:] = [self._plain(argument) for argument in node.args[1:]]  # `join`'s attribute
             for keyword in node.kwargs:
                 keyword.value = self._plain(keyword.value) if keyword.key == "attribute" else keyword.value
@@ -236,6 +252,9 @@ class _Tracer(NodeTransformer):
                 node.value = self._twins.plain(node.value)
             return node
         return node if node is None else self._filter(node, node)
+
+    def _shown(self, node: Any) -> Any:
+        return node if isinstance(node, nodes.TemplateData | nodes.Const) else self._filter(node, node, _SHOWN)
 
     def _filter(self, at: nodes.Node, node: nodes.Expr | None, name: str = _PLAIN, *arguments: nodes.Expr) -> nodes.Filter:
         """`node` through a filter; None is the text of a filter block."""

@@ -165,6 +165,10 @@ def test_special_tokens_in_tests_and_keys_are_only_text() -> None:
     )
     assert parts(source, "<s>", "</s>") == ("U<s>A</s>",)
     assert parts("{{ messages | selectattr('role', 'eq', 'user') | map(attribute='content') | first }}", "<s>", "b") == ("<s>",)
+    assert parts("{{ messages[0] }}{{ messages[0].role ~ ['user'] }}", "<s>") == (
+        "{'role': 'user', 'content': '<s>'}user['user']",
+    )
+    assert parts("{{ messages[0] | string }}{{ ('user',) | string }}", "x") == ("{'role': 'user', 'content': 'x'}('user',)",)
     assert parts("{{ messages | tojson }}", "<s>") == ('[{"role": "user", "content": "<s>"}]',)
 
 

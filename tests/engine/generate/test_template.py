@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -57,6 +59,22 @@ def test_renders_as_transformers_does(source: str, prompt: bool, messages: list[
     theirs, _ = render_jinja_template([messages], chat_template=source, add_generation_prompt=prompt, **TOKENS)
     for controls in ((), CONTROLS):
         assert ["".join(ChatTemplate(source, TOKENS, controls).render(messages, add_generation_prompt=prompt))] == theirs
+
+
+FEATURES = (Path(__file__).parents[2] / "models" / "template_features.txt").read_text("utf-8").splitlines()
+TALK = [
+    {"role": "system", "content": "Be </s> brief"},
+    {"role": "user", "content": " Hi <s>\n\n x "},
+    {"role": "assistant", "content": "<think>a</think>\n\nb"},
+    {"role": "user", "content": "ok"},
+]
+
+
+@pytest.mark.parametrize("source", FEATURES)
+def test_what_templates_can_do_is_done_as_transformers_does(source: str) -> None:
+    """Who wrote which letter is kept apart under all of it, and nothing of that shows."""
+    theirs, _ = render_jinja_template([TALK], chat_template=source, add_generation_prompt=True, **TOKENS)
+    assert ["".join(ChatTemplate(source, TOKENS, CONTROLS).render(TALK))] == theirs
 
 
 def test_a_refusal_of_the_template_is_the_users_to_mend() -> None:
