@@ -85,6 +85,7 @@ class NodeProcess:
                 options: Mapping[str, object] = {
                     "--model": pack,
                     "--role": role,
+                    "--daily-rows": 0,  # the person's own nodes
                     "--listen-fd": listener.fileno(),
                     "--peer": f"{HOST}:{peer_port}",
                     **{name: f"/dev/fd/{descriptor}" for name, descriptor in files.items()},

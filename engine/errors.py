@@ -54,6 +54,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "wrong-client": "The two nodes were called with different certificates; start a new session.",
         "wrong-limits": "The two sides do not agree on the session's limits; check the settings.",
         "busy": "The node has as many sessions as it takes; try again in a while.",
+        "row-limit": "The node answers no more for this client today.",
         "idle": "The node gave this session's place to somebody who waited; ask again.",
         "no-peer": "The two nodes could not reach each other; ask their operators.",
         # Session (engine/session)

@@ -47,6 +47,12 @@ def node(
     client_sessions: Annotated[
         int | None, typer.Option(min=1, help="Sessions at a time of one client: 2, and one less than all, if it is not said.")
     ] = None,
+    daily_rows: Annotated[
+        int, typer.Option(min=0, help="Rows of one client that are answered a day (UTC); 0: any number, and none is counted.")
+    ] = 50_000,
+    state: Annotated[
+        Path | None, typer.Option(help="Where they are counted: $STATE_DIRECTORY or the user's own, if it is not said.")
+    ] = None,
     weights: Annotated[Halves, typer.Option(help="Keep this node's half of the products in memory, or draw it.")] = Halves.AUTO,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
@@ -62,8 +68,9 @@ def node(
             from party_node.start import Options, make_server
 
             listener = listening(listen, listen_fd)
+            clients = tuple(client_cert)
             options = Options(
-                model, role, address(peer), identity, peer_cert, tuple(client_cert), sessions, client_sessions, weights
+                model, role, address(peer), identity, peer_cert, clients, sessions, client_sessions, daily_rows, state, weights
             )
             server = make_server(options, listener, log)
     except TrineError as error:

@@ -34,5 +34,7 @@ class Limits:
     """For the client's STOP at this node, once it has been heard at the other one."""
     leave_seconds: float = 4.0
     """For the threads of links and sessions, once the node is told to stop."""
+    daily_rows: int = 50_000
+    """Answered rows of one certificate a day, which brakes the copying of a model from its answers; 0: as many as it wants."""
     queue_bytes: int = 5 << 28
     """Memory of one session's rows that wait to be used, once they are prepared."""

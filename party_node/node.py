@@ -18,6 +18,7 @@ from engine.wire import Rows
 from party_node.limits import Limits
 from party_node.meeting import Meeting
 from party_node.places import Places
+from party_node.quota import Quota
 
 PEER_PATH = "/peer"
 SESSION_PATH = "/session"
@@ -50,6 +51,7 @@ class Node:
     peer: Peer
     limits: Limits = field(default_factory=Limits)
     start_id: str = field(default_factory=lambda: fresh(START_BYTES).hex())
+    quota: Quota | None = None
     meeting: Meeting = field(init=False)
     places: Places = field(init=False)
     _plans: list[Plan] = field(init=False)
@@ -78,6 +80,11 @@ class Node:
             start_id=self.start_id,
             peer_fingerprint=self.peer.fingerprint,
         )
+
+    def spend(self, client: str, rows: int) -> None:
+        """Count rows that are about to be answered, or none to look only; ProtocolError row-limit."""
+        if self.quota is not None:
+            self.quota.spend(client, rows)
 
     def _made_bytes(self, count: int, position: int) -> int:
         return made_bytes(self._plans, Rows(0, position, count), self.pack.role)

@@ -72,6 +72,7 @@ class ServedSession:
         try:
             hello = self._session.receive(self._link.receive(self._node.limits.handshake_seconds))
             if isinstance(hello, Hello):
+                self._node.spend(self._link.peer_fingerprint, 0)
                 with self._node.places.take(self._session.session or b"", self._link.peer_fingerprint, self._give_way) as place:
                     self._serve(hello, place)
         except Exception as error:  # whatever it was, the node goes on
@@ -133,6 +134,7 @@ class ServedSession:
             self._place = None
 
     def _begin(self, step: Step) -> None:
+        self._node.spend(self._link.peer_fingerprint, step.answers)
         if self._peer is not None:
             self._peer.stop.clear()
         self._steps.put(step)

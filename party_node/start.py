@@ -16,6 +16,7 @@ from party_node.certificates import watch
 from party_node.limits import Limits
 from party_node.log import Log, make_log
 from party_node.node import Node, Peer
+from party_node.quota import Quota, state_directory
 from party_node.server import Server
 from party_node.warm import warm_up
 
@@ -32,6 +33,8 @@ class Options:
     client_certs: tuple[Path, ...]
     sessions: int
     client_sessions: int | None = None
+    daily_rows: int = Limits().daily_rows
+    state: Path | None = None
     weights: Halves = Halves.AUTO
 
 
@@ -50,14 +53,17 @@ def make_server(options: Options, listener: socket.socket, log: Log | None = Non
     log.info("loaded", weights=str(Halves.STORED if pack.stored else Halves.DRAWN))
     warm_up(pack)
     peer = Peer(*options.peer, dialling, fingerprint(other), own.fingerprint)
-    node = Node(pack, peer, limits_of(options))
+    limits = limits_of(options)
+    directory = options.state or state_directory()
+    node = Node(pack, peer, limits, quota=Quota(limits.daily_rows, directory / f"rows-{own.fingerprint[:16]}.json", log))
     return Server(node, listener, accepting, frozenset(prints), log)
 
 
 def limits_of(options: Options) -> Limits:
     """Unless it is said otherwise, one client cannot hold all places."""
     usual = min(Limits().client_sessions, max(1, options.sessions - 1))
-    return Limits(sessions=options.sessions, client_sessions=options.client_sessions or usual)
+    each = options.client_sessions or usual
+    return Limits(sessions=options.sessions, client_sessions=each, daily_rows=options.daily_rows)
 
 
 def _pack(options: Options) -> NodePack:

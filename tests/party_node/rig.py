@@ -24,6 +24,7 @@ from engine.wire import Rows
 from party_node.limits import Limits
 from party_node.log import make_log
 from party_node.node import Node, Peer
+from party_node.quota import Quota
 from party_node.server import Server
 from tests.models.shared_small import SharedSmall
 
@@ -89,7 +90,8 @@ class RunningNode:
         own, other = who.nodes[role - 1], who.nodes[2 - role]
         peer = Peer("127.0.0.1", peer_port, client_tls(own, other.certificate), other.fingerprint, own.fingerprint)
         self.log = Log()
-        self.node = Node(load_node_pack(small.directory / f"node{role}"), peer, limits)
+        pack = load_node_pack(small.directory / f"node{role}")
+        self.node = Node(pack, peer, limits, quota=Quota(limits.daily_rows))
         tls = server_tls(own, [who.client.certificate, other.certificate])
         doors = frozenset({who.client.fingerprint})
         self.server = Server(self.node, listener, tls, doors, make_log(role, self.log))

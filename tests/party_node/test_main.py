@@ -34,7 +34,9 @@ def options(small: SharedSmall, certificates: Path) -> Options:
     own, other, client = (certificates / name for name in ("own", "other", "client"))
     certificate = "certificate.pem"
     peer = ("127.0.0.1", 1)
-    return Options(small.directory / "node1", 1, peer, own, other / certificate, (client / certificate,), 4)
+    return Options(
+        small.directory / "node1", 1, peer, own, other / certificate, (client / certificate,), 4, state=certificates / "state"
+    )
 
 
 @pytest.mark.parametrize(
