@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
@@ -181,6 +183,60 @@ def letters(text: str) -> str:
 
 def said(*texts: str) -> list[dict[str, str]]:
     return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+Pair = tuple[ChatTokenizer, Any]  # ours and transformers'
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
+    """Every checkpoint of the table, read by both."""
+    paths = {make.__name__: make(tmp_path_factory.mktemp(make.__name__) / "model") for make in MADE}
+    return {
+        name: (chat_of(open_checkpoint(path)), AutoTokenizer.from_pretrained(path, local_files_only=True))
+        for name, path in paths.items()
+    }
+
+
+NAMES = st.sampled_from([make.__name__ for make in MADE])
+PARTS = [
+    "the boats",
+    " ",
+    "  ",
+    "\n",
+    "\r\n",
+    "\t",
+    "<",
+    "think>",
+    "<think>",
+    "well",
+    "é",
+    "▁",
+    "im_",
+    "|",
+    "12",
+    "公",
+    "\ufeff",
+]
+WORDS = st.text(max_size=20) | st.lists(st.sampled_from(PARTS), max_size=12).map("".join)
+MARKS = ["<|im_start|>", "<|im_end|>", "<|eot_id|>", "<s>", "</s>", "<|im_", "end|>", "</", "s>", "<|", "x"]
+
+
+@settings(max_examples=60)
+@given(name=NAMES, texts=st.tuples(WORDS, WORDS, WORDS))
+def test_any_conversation_has_the_ids_of_transformers(name: str, texts: tuple[str, ...], pairs: dict[str, Pair]) -> None:
+    chat, theirs = pairs[name]
+    ids = theirs.apply_chat_template(said(*texts), add_generation_prompt=True, return_dict=False)
+    assert chat.encode_chat(said(*texts)) == ids
+
+
+@settings(max_examples=60)
+@given(name=NAMES, parts=st.lists(st.sampled_from(MARKS), max_size=6))
+def test_no_text_is_a_control_token_of_any_checkpoint(name: str, parts: list[str], pairs: dict[str, Pair]) -> None:
+    chat, theirs = pairs[name]
+    marks = {index for index, token in theirs.added_tokens_decoder.items() if token.special or token.content in MARKS}
+    found = [[index for index in chat.encode_chat(said(text, text, text)) if index in marks] for text in ("x", "".join(parts))]
+    assert found[0] == found[1]
 
 
 def comparable(text: str) -> bool:
