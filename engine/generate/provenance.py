@@ -33,6 +33,7 @@ _PRIVATE = range(0x100000, 0x10FFFE)  # the last plane, but for its two "nonchar
 _SPARE = range(0xF0000, 0xFFFFE)  # the private characters of the plane before
 _MOST = 1 << 12
 """Letters of control tokens; real vocabularies have some sixty."""
+_TRIES = 1000
 _PLAIN = "trine_plain"
 """The filter that gives plain text."""
 _SHOWN = "trine_shown"
@@ -59,7 +60,7 @@ class Twins:
     """The private twins of the letters of `controls`, none of which stands in `source`.
 
     Raises:
-        ModelError: so many letters that something is wrong.
+        ModelError: so many letters, or private characters, that something is wrong.
     """
 
     def __init__(self, controls: Iterable[str], source: str) -> None:
@@ -68,11 +69,8 @@ class Twins:
         letters = sorted(letter for letter in spelled if len(letter) == 1 and not letter.isspace())
         if len(letters) > _MOST:
             raise ModelError(f"the model's control tokens are spelled with more than {_MOST} different letters")
-        taken = {ord(letter) for letter in {*source, *letters}}
-        places = range(_PRIVATE.start, _PRIVATE.stop - len(letters))
-        first = choice(places)
-        while not taken.isdisjoint(range(first, first + len(letters))):
-            first = choice(places)
+        self._taken = {ord(letter) for letter in {*source, *letters}}
+        first = _place(len(letters), self._taken)
         self._to = {ord(letter): first + number for number, letter in enumerate(letters)}
         self._from = {twin: letter for letter, twin in self._to.items()}
         self._any = re.compile(f"[{chr(first)}-{chr(first + len(letters) - 1)}]" if letters else "(?!)")
@@ -117,11 +115,21 @@ class Twins:
         typed = sorted({letter for text in texts for letter in self._any.findall(text)})
         if not typed:
             return {}
-        held = {ord(letter) for text in texts for letter in text}
+        held = self._taken.union(ord(letter) for text in texts for letter in text)
         free = [code for code in _SPARE if code not in held and code not in self._from][: len(typed)]
         if len(free) < len(typed):
             raise InputError("the conversation holds too many private characters of Unicode")
         return dict(zip(map(ord, typed), free, strict=True))
+
+
+def _place(count: int, taken: set[int]) -> int:
+    """The first of `count` private characters in a row that are not taken."""
+    places = range(_PRIVATE.start, _PRIVATE.stop - count)
+    for _ in range(_TRIES):
+        first = choice(places)
+        if taken.isdisjoint(range(first, first + count)):
+            return first
+    raise ModelError("the chat template holds too many private characters of Unicode")
 
 
 def tracing_filters(twins: Twins) -> dict[str, Callable[..., object]]:

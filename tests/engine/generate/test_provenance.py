@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from engine.errors import ModelError
+from engine.errors import InputError, ModelError
 from engine.generate import provenance
 from engine.generate.template import ChatTemplate, TemplateText
 from engine.generate.tokenizer import ChatTokenizer
@@ -195,6 +195,15 @@ def test_private_characters_of_a_message_stay_what_they_are() -> None:
     twins = "".join(chr(code) for code in range(0x10FF80, 0x110000))
     assert parts("<s>{{ messages[0].content }}</s>", twins) == ("", "<s>", twins, "</s>", "")
     assert parts(f"<s>{twins}{{{{ messages[0].content }}}}", twins) == ("", "<s>", twins + twins)
+
+
+def test_a_conversation_or_a_template_of_nothing_but_private_characters() -> None:
+    last, before = (("".join(map(chr, codes))) for codes in (range(0x100000, 0x10FFFE), range(0xF0000, 0xFFFFE)))
+    with pytest.raises(ModelError, match="the chat template holds too many private characters"):
+        parts(last, "x")
+    with pytest.raises(InputError, match="the conversation holds too many private characters"):
+        parts("{{ messages[0].content }}", last + before)
+    assert parts(f"{before[:999]}<s>{{{{ messages[0].content }}}}", last) == (before[:999], "<s>", last)
 
 
 def test_tokens_spelled_with_too_many_letters(monkeypatch: pytest.MonkeyPatch) -> None:
