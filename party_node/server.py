@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import resource
 import select
@@ -56,6 +57,7 @@ class Server:
         self._lock = Lock()
         self._threads: set[Thread] = set()
         self._links: dict[Connection, ServedSession | None] = {}  # those that have a place, the oldest first
+        self._collects = False  # whether what is left of a link is looked for at once
 
     def stop(self) -> None:
         """End `run`; safe in a signal handler."""
@@ -64,6 +66,7 @@ class Server:
 
     def run(self, until_closed: int | None = None) -> None:
         """Accept callers until `stop`, or until the descriptor `until_closed` (stdin) reaches its end."""
+        self._collects = gc.get_freeze_count() > 0  # else a collection walks through everything that was loaded
         self._listener.setblocking(False)
         self._listener.listen(_BACKLOG)  # an inherited one may have a short queue
         for descriptor in (self._listener.fileno(), self._wake.fileno(), until_closed):
@@ -210,6 +213,8 @@ class Server:
             with self._lock:
                 self._links.pop(link, None)
                 self._threads.discard(current_thread())
+            if self._collects:  # errors, frames and links refer to each other, and hold OpenSSL's memory and keys
+                gc.collect()
 
     def _introduce(self, link: Connection) -> None:
         """Hand the other node's link to the session that it names."""
