@@ -78,6 +78,11 @@ def in_directory(directory: Path) -> Callable[[Callable[..., Any]], Any]:
             super().__init__(function)
             self._cache_file = _Files(str(directory), self._impl.filename_base, self._impl.locator.get_source_stamp())
 
+        def _index_key(self, sig: object, codegen: object) -> tuple[object, ...]:
+            # Not the bytecode, which `python -O` changes: the directory's name says which sources these are.
+            signature, machine, (_, closure) = super()._index_key(sig, codegen)
+            return signature, machine, closure
+
         def load_overload(self, sig: object, target_context: object) -> object:
             try:
                 return super().load_overload(sig, target_context)

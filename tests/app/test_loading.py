@@ -125,7 +125,7 @@ def test_a_signal_in_the_middle_of_loading_ends_all_within_2_seconds(
             process.send_signal(number)
             sent = time.monotonic()
             said = process.stderr.read()
-            assert process.wait(60) == code
+            assert process.wait(60) == code, said
             assert time.monotonic() - sent < SECONDS + BUSY
         finally:
             process.kill()

@@ -60,6 +60,7 @@ SETTINGS = {
     "MKL_NUM_THREADS": "abc",
     "KMP_AFFINITY": "abc",
     "PYTHONWARNINGS": "error",
+    "PYTHONOPTIMIZE": "2",
     "MALLOC_PERTURB_": "165",
 }
 """Each ends a program, has all kernels compiled anew, or writes among the answer, where it is heard."""
