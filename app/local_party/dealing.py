@@ -9,6 +9,7 @@ Rule 3. A whole block fits into the queue before it is begun.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from threading import Condition, RLock, Thread
 
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import NodeLink
-from engine.errors import TrineError
+from engine.errors import LinkError, TrineError
 from engine.parties.dealer import Abandoned, Dealer
 from engine.parties.evaluator import CUSHION, cushion
 from engine.ring.process import work_ahead
@@ -29,8 +30,10 @@ REJECTED_ROWS = 4
 """Of the first block behind a rejected draft: the answer waits for it. Each next one is twice as long, to `BLOCK_ROWS`."""
 BLOCK_ROWS = MAX_BLOCK_ROWS
 """Of a block in steady state. The dealer draws all the model's masks once a block: about a quarter of its work at 32 rows."""
-PIECE_BYTES = 1 << 19
-"""Of a section in one message: a step waits for no more, and the copies on a message's way stay in the processor's cache."""
+PIECE_BYTES = 1 << 16
+"""Of a section in one message: a step waits for no more, a second at 64 kB/s, and the copies on a message's way stay in the
+processor's cache.
+"""
 
 
 @dataclass(slots=True)
@@ -49,6 +52,8 @@ class Dealing:
         self._blocks: deque[_Block] = deque()
         self._rows, self._paused, self._closed = FIRST_ROWS, False, False
         self._step_rows = 0  # of the running step; 0: none runs
+        self._waited: _Block | None = None  # the block of the running step, or that is dealt for the next one
+        self._piece: tuple[NodeLink, float] | None = None  # which line has one now, and since when
         self._thread = Thread(target=self._run, name="trine-dealing", daemon=True)
 
     def start(self) -> None:
@@ -64,9 +69,26 @@ class Dealing:
         count = min(wanted, self._blocks[0].left)
         return count if self._dealer.queued_rows >= count else 0
 
+    @property
+    def dealt(self) -> float | None:
+        """How much is dealt of the block that the running step, or the next one, waits for; None if it need not wait."""
+        block = self._waited
+        return block.dealt if block is not None and block.dealt < 1 else None
+
+    def slow_line(self, seconds: float) -> LinkError | None:
+        """What to say of a line that has not taken a piece within so many seconds."""
+        piece = self._piece
+        if piece is None or time.monotonic() < piece[1] + seconds:
+            return None
+        needed = self._dealer.row_bytes(self._dealer.position, piece[0].role)
+        slow = f"the line to it is too slow: {PIECE_BYTES >> 10} kB took more than {seconds:g} s"
+        text = f"{slow}, and a token needs {needed >> 10} kB"
+        return LinkError(text, piece[0].party)
+
     def take(self, count: int) -> None:
         """A step uses that many of the available rows, and runs until `look`."""
         self._step_rows = count
+        self._waited = self._blocks[0]
         self._blocks[0].left -= count
         if not self._blocks[0].left:
             self._blocks.popleft()
@@ -150,6 +172,7 @@ class Dealing:
             while self._room():
                 with suppress(Abandoned, Discarded):
                     self._deal()
+                self._piece = None
         except TrineError:  # of a link, whose reader tells everybody
             return
         except Exception as error:  # a fault of our own must not leave anybody waiting
@@ -183,6 +206,8 @@ class Dealing:
             self._rows = min(2 * self._rows, BLOCK_ROWS)
             block = _Block(count)
             self._blocks.append(block)
+            if not self._step_rows:
+                self._waited = self._blocks[0]
             for link in self._links:
                 link.say(partial(link.session.send_block, first, count, position), ahead=True)
         dealt = [0, 0]
@@ -191,7 +216,10 @@ class Dealing:
             for i, (link, material) in enumerate(zip(self._links, materials, strict=True)):
                 for at in range(0, len(material) or 1, PIECE_BYTES):
                     piece = material[at : at + PIECE_BYTES]
+                    self._piece = link, time.monotonic()
                     link.say(partial(link.session.send_material, first, section, piece, len(material)), ahead=True)
+                    self._piece = None
+                    block.dealt = (section + (i + at / (len(material) or 1)) / 2) / dealer.sections
                 dealt[i] += len(material)
             block.dealt = (section + 1) / dealer.sections
             self._inbox.wake()

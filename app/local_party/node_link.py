@@ -15,6 +15,10 @@ from engine.errors import LinkError, ProtocolError, TrineError
 from engine.link.link import Link
 from engine.session import Bye, ClientSession, PeerError, State
 
+LINE_SECONDS = 9.0
+"""For the line to take something of what is sent, before the person is told."""
+
+_BYE_SECONDS = 1.0
 _KNOWN_SECONDS = 2.0  # until the reader has read what a node said before it left
 
 
@@ -51,7 +55,7 @@ class NodeLink:
             with self._sending:
                 data = make()
                 self._said += 0 if ahead else len(data)
-                self.link.send(data)
+                self.link.send(data, LINE_SECONDS)
         except LinkError as error:
             known = None if self._closing else self._inbox.failure(_KNOWN_SECONDS)
             raise known or error from None
@@ -77,9 +81,17 @@ class NodeLink:
             self._closing = True
             if self.state == "connected":
                 self.state = "connecting"
-            with suppress(TrineError, ValueError), self._sending:
-                self.link.send(self.session.send_bye() if error is None else self.session.send_error(error), 1.0)
+            self._say_last(error)
         self.link.close()
+
+    def _say_last(self, error: ProtocolError | None) -> None:
+        """Why this side leaves, unless the line takes nothing and somebody else is still at it."""
+        if self._sending.acquire(timeout=_BYE_SECONDS):
+            try:
+                with suppress(TrineError, ValueError):
+                    self.link.send(self.session.send_bye() if error is None else self.session.send_error(error), _BYE_SECONDS)
+            finally:
+                self._sending.release()
 
     def _read(self) -> None:
         try:
@@ -93,8 +105,7 @@ class NodeLink:
                     return
                 self._inbox.put(self.role, event)
         except ProtocolError as error:
-            with suppress(TrineError, ValueError), self._sending:
-                self.link.send(self.session.send_error(error), 1.0)
+            self._say_last(error)
             self._fail(ProtocolError(error.code, _said(self.party, error.text)))
         except LinkError as error:
             self._fail(error)

@@ -20,11 +20,11 @@ from threading import Event
 import numpy as np
 
 from app.local_party.calling import Greetings, call, order
-from app.local_party.dealing import REJECTED_ROWS, Dealing
+from app.local_party.dealing import FIRST_ROWS, REJECTED_ROWS, Dealing
 from app.local_party.endpoints import Endpoints
 from app.local_party.figures import Phase, Progress, Statistics
 from app.local_party.inbox import Inbox
-from app.local_party.node_link import NodeLink
+from app.local_party.node_link import LINE_SECONDS, NodeLink
 from engine.errors import InputError, ProtocolError, SessionStopped
 from engine.gates.plan import Plan, made_bytes
 from engine.link import client_tls, connect
@@ -45,6 +45,7 @@ Report = Callable[[Progress], None]
 SESSION_BYTES = 16
 _WELCOME_SECONDS = 5.0
 _READY_SECONDS = 15.0  # the nodes give each other 10 to meet
+_LOOK_SECONDS = 1.0  # between two looks at how the line gets on, while somebody waits for it
 _STOPPED_SECONDS = 0.6  # until both nodes have stopped; after that it goes on while the person goes on, too
 
 
@@ -148,7 +149,8 @@ class Session:
             start, began = len(self.tokens), time.monotonic()
             before, computed = self._bytes(), wanted[done : done + count]
             answers = max(1, 1 + done + count - total)
-            answer, row = self._step(computed, answers, partial(self._tell, report, done, total, count))
+            heard = partial(self._tell, report, done, total, count)
+            answer, row = self._step(computed, answers, heard, partial(self._look, report, done, total))
             seconds, wrapped = time.monotonic() - began, self._dealer.wrapped(row, answer.alarm)
             self._count(decoding, 0 if wrapped else min(count, total - done), answer, seconds, before)
             if wrapped:
@@ -194,14 +196,25 @@ class Session:
         available = partial(self.dealing.available, wanted - done)
         if not (count := available()):
             report(Progress(done, total, 0, self._dealer.sections, 0, preparing=True))
-            self._inbox.wait(lambda: bool(available()) or self._stopping.is_set())
+            while not self._inbox.wait(lambda: bool(available()) or self._stopping.is_set(), _LOOK_SECONDS):
+                self._look(report, done, total)
             count = available()
         if self._stopping.is_set() or not count:
             raise SessionStopped
         return count
 
-    def _step(self, tokens: Sequence[int], count: int, heard: Callable[[NodeProgress], None]) -> tuple[Answer, int]:
-        """Both nodes' answer to the last `count` of these tokens, and its last row."""
+    def _look(self, report: Report, done: int, total: int) -> None:
+        """While a slow line makes everybody wait: how much of the block is through, or that the line is too slow."""
+        if (slow := self.dealing.slow_line(LINE_SECONDS)) is not None:
+            self.abort()
+            raise slow
+        if (dealt := self.dealing.dealt) is not None:
+            report(Progress(done, total, int(1000 * dealt), 1000, min(FIRST_ROWS, total - done), preparing=True))
+
+    def _step(
+        self, tokens: Sequence[int], count: int, heard: Callable[[NodeProgress], None], look: Callable[[], None]
+    ) -> tuple[Answer, int]:
+        """Both nodes' answer to the last `count` of these tokens, and its last row; `look` is called while nothing is heard."""
         request = self._dealer.request(tokens, count)
         self.dealing.take(len(tokens))
         step = Step(request.first_row, request.first_position, request.answers, request.deltas, request.kappa2)
@@ -209,7 +222,10 @@ class Session:
             link.say(partial(link.session.send_step, step))
         answers: dict[int, Answer] = {}
         while len(answers) < len(self.links):
-            heard_now = self._inbox.take(self._stopping.is_set)
+            heard_now = self._inbox.take(self._stopping.is_set, _LOOK_SECONDS)
+            if heard_now is None and not self._stopping.is_set():
+                look()
+                continue
             if heard_now is None:
                 self._stop(request, tokens, answers)
                 raise SessionStopped

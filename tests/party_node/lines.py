@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import queue
 import socket
+import time
 from contextlib import suppress
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
+
+_SIP = 4096
 
 
 class Line:
@@ -24,7 +28,10 @@ class Line:
 
     def to(self, port: int) -> int:
         """The port that leads there."""
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)  # its own buffer is not to be the kernel's
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
         self._listeners.append(listener)
         self._start(self._accept, listener, port)
         own: int = listener.getsockname()[1]
@@ -44,8 +51,11 @@ class Line:
                 self.calls += 1
                 gate = Event()
                 self._gates.append(gate)
-                self._start(self._pump, caller, called, gate)
-                self._start(self._pump, called, caller, gate)
+                self._connect(caller, called, gate)
+
+    def _connect(self, caller: socket.socket, called: socket.socket, gate: Event) -> None:
+        self._start(self._pump, caller, called, gate)
+        self._start(self._pump, called, caller, gate)
 
     def _pump(self, source: socket.socket, target: socket.socket, gate: Event) -> None:
         with suppress(OSError):
@@ -70,3 +80,48 @@ class Line:
             sock.close()
         for thread in self._threads:
             thread.join(5)
+
+
+class ThinLine(Line):
+    """Takes `room` bytes at once from who called, and passes on `rate` a second of them; the other way it is as good as any."""
+
+    def __init__(self, *, rate: float, room: int) -> None:
+        super().__init__()
+        self._rate, self._room = rate, room
+        self._over = Event()
+
+    def _connect(self, caller: socket.socket, called: socket.socket, gate: Event) -> None:
+        held: queue.Queue[bytes] = queue.Queue(max(1, self._room // _SIP))
+        self._start(self._fill, caller, held)
+        self._start(self._pour, held, called)
+        self._start(self._pump, called, caller, gate)
+
+    def _fill(self, source: socket.socket, held: queue.Queue[bytes]) -> None:
+        with suppress(OSError):
+            while data := source.recv(_SIP):
+                if not self._put(held, data):
+                    return
+        self._put(held, b"")
+
+    def _put(self, held: queue.Queue[bytes], data: bytes) -> bool:
+        while not self._over.is_set():
+            with suppress(queue.Full):
+                held.put(data, timeout=0.1)
+                return True
+        return False
+
+    def _pour(self, held: queue.Queue[bytes], target: socket.socket) -> None:
+        due = time.monotonic()
+        with suppress(OSError, queue.Empty):
+            while not self._over.is_set():
+                data = held.get(timeout=30)
+                if not data:
+                    target.shutdown(socket.SHUT_WR)
+                    return
+                due = max(due, time.monotonic()) + len(data) / self._rate
+                self._over.wait(due - time.monotonic())
+                target.sendall(data)
+
+    def __exit__(self, *words: object) -> None:
+        self._over.set()
+        super().__exit__(None, None, None)

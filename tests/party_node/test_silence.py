@@ -79,6 +79,7 @@ def test_between_questions(small: SharedSmall, pair: Pair, line: Line) -> None:
     assert line.calls == 2
 
 
+@pytest.mark.long
 def test_a_stop_does_not_wait_for_it(small: SharedSmall, line: Line) -> None:
     with Pair(small, identities(), replace(WATCHFUL, peer_silence_seconds=60.0), line.to) as pair, pair.open() as conversation:
         stopped: list[float] = []
@@ -94,7 +95,7 @@ def test_a_stop_does_not_wait_for_it(small: SharedSmall, line: Line) -> None:
         answers(small, conversation)
 
 
-@pytest.mark.parametrize("role", [1, 2])
+@pytest.mark.parametrize("role", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_node_that_computes_for_long_is_not_silent(
     small: SharedSmall, pair: Pair, monkeypatch: pytest.MonkeyPatch, role: int
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_node_that_computes_for_long_is_not_silent(
     assert not [entry for node in pair.nodes for entry in node.log.entries if "code" in entry]
 
 
+@pytest.mark.long
 def test_a_node_that_waits_for_its_clients_material_is_not_silent(
     small: SharedSmall, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
