@@ -103,7 +103,7 @@ def check(
         total_variation=variation / tokens,
         argmax=agree / tokens,
         perplexity=float(np.exp(min(nats / predicted, MOST_NATS))),
-        plain_perplexity=float(np.exp(plain_nats / predicted)),
+        plain_perplexity=float(np.exp(min(plain_nats / predicted, MOST_NATS))),
         wrap_budget=seen.wraps / tokens,
         redone=redone,
         worst_row=float(np.sqrt(np.concatenate(errors).max()) / np.concatenate(wanted).std()),
