@@ -1,4 +1,4 @@
-"""Opening the window, and leaving: by closing it, by Ctrl-C in the terminal, by SIGTERM."""
+"""Opening the window, and leaving: by closing it, by Ctrl-C in the terminal, by SIGTERM, by closing the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.window.theme import application_font
 
 __all__ = ["run"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(start: Start) -> int:
@@ -52,7 +52,8 @@ def _closing_on_signals(window: MainWindow) -> Iterator[list[int]]:
         window.close()
 
     notifier.activated.connect(arrived)
-    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # `nohup`
+    before = {number: signal.signal(number, lambda *_: None) for number in heard}
     old = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
         yield caught
