@@ -21,12 +21,15 @@ _CUT = b"\n"  # ends what was left of a line that was written in part
 
 
 class Outlet:
-    """Lines to a descriptor; `losses` makes the line that tells how many were lost. Thread-safe."""
+    """Lines to a descriptor; `losses` makes the line that tells how many were lost. Thread-safe.
 
-    def __init__(self, descriptor: int, losses: Callable[[int], str] | None = None) -> None:
+    With `stays` the thread waits for the next line, so that there is one when the system gives no more of them.
+    """
+
+    def __init__(self, descriptor: int, losses: Callable[[int], str] | None = None, *, stays: bool = False) -> None:
         self.lost = 0  #: lines since the last one that told of them
         self.is_broken = False  #: whether the reader has gone
-        self._descriptor, self._losses = descriptor, losses
+        self._descriptor, self._losses, self._stays = descriptor, losses, stays
         self._changed = Condition()
         self._lines: deque[str] = deque()
         self._thread: Thread | None = None
@@ -61,7 +64,9 @@ class Outlet:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._lines))
+                if not self._changed.wait_for(lambda: bool(self._lines), None if self._stays else 0):
+                    self._thread = None
+                    return
                 line, lost = self._lines[0], self.lost
             told = self._tell(lost) and self._put(line)
             with self._changed:
@@ -103,4 +108,4 @@ def _losses(count: int) -> str:
 
 
 STDOUT = Outlet(1)
-STDERR = Outlet(2, _losses)
+STDERR = Outlet(2, _losses, stays=True)

@@ -19,7 +19,7 @@ import select
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock, Thread, current_thread
 
 from engine.errors import LinkError, ProtocolError
@@ -35,6 +35,7 @@ Doors = Mapping[str, frozenset[str]]
 """Fingerprints that may use a path."""
 
 _BACKLOG = 512
+_DAY_SECONDS = 86_400.0
 _AT_ONCE = 32  # callers that are accepted before those who came earlier are seen to
 _PAUSE_SECONDS = 0.02  # in accepting, once there was no room: who churns gets 1,600 places a second at most
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
@@ -44,7 +45,16 @@ _GONE_AGAIN = {errno.ECONNABORTED, errno.EPROTO, errno.EINTR}
 class Server:
     """Serves until it is stopped; `run` is called once."""
 
-    def __init__(self, node: Node, listener: socket.socket, tls: Tls, clients: frozenset[str], log: Log) -> None:
+    def __init__(
+        self,
+        node: Node,
+        listener: socket.socket,
+        tls: Tls,
+        clients: frozenset[str],
+        log: Log,
+        *,
+        daily: Callable[[], None] = lambda: None,
+    ) -> None:
         self._node, self._listener, self._tls, self._log = node, listener, tls, log
         self._doors: Doors = {SESSION_PATH: clients, PEER_PATH: frozenset({node.peer.fingerprint})}
         self._wake, self._waker = socket.socketpair()
@@ -53,6 +63,7 @@ class Server:
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         places = min(node.limits.handshakes, _free_descriptors(self._spare) // 2)
         self._handshakes = Handshakes(self._poll, self._answer, places, node.limits.handshake_seconds)
+        self._daily, self._tomorrow = daily, time.monotonic() + _DAY_SECONDS
         self._resume: float | None = None  # when callers are accepted again, after there was no room
         self._lock = Lock()
         self._threads: set[Thread] = set()
@@ -82,6 +93,9 @@ class Server:
                         self._advance(descriptor)
                 for error in self._handshakes.overdue():
                     self._refuse(error)
+                if time.monotonic() >= self._tomorrow:
+                    self._tomorrow += _DAY_SECONDS
+                    self._daily()
                 if self._resume is not None and time.monotonic() >= self._resume:
                     self._resume = None
                     self._poll.register(self._listener, select.POLLIN)
@@ -90,10 +104,10 @@ class Server:
         finally:
             self._leave()
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         """Milliseconds until something is due."""
-        due = [moment for moment in (self._handshakes.deadline, self._resume) if moment is not None]
-        return max(0.0, min(due) - time.monotonic()) * 1000 + 1 if due else None
+        due = [moment for moment in (self._handshakes.deadline, self._resume, self._tomorrow) if moment is not None]
+        return max(0.0, min(due) - time.monotonic()) * 1000 + 1
 
     # Callers
 

@@ -12,7 +12,7 @@ from engine.link.tls import fingerprint, validity
 from engine.parties.pack import NodePack
 from engine.parties.room import Halves
 from engine.provision.pack import load_node_pack
-from party_node.certificates import watch
+from party_node.certificates import warn
 from party_node.limits import Limits
 from party_node.log import Log, make_log
 from party_node.node import Node, Peer
@@ -48,7 +48,8 @@ def make_server(options: Options, listener: socket.socket, log: Log | None = Non
     log = log or make_log(options.role)
     dialling, accepting = _protected(options, own, other, clients)
     enrolled = {f"client {number}": validity(certificate) for number, certificate in enumerate(clients, 1)}
-    watch({"this node": validity(own.certificate), "the other node": validity(other)} | enrolled, log)
+    certificates = {"this node": validity(own.certificate), "the other node": validity(other)} | enrolled
+    warn(certificates, log)
     pack = _pack(options)
     log.info("loaded", weights=str(Halves.STORED if pack.stored else Halves.DRAWN))
     warm_up(pack)
@@ -56,7 +57,7 @@ def make_server(options: Options, listener: socket.socket, log: Log | None = Non
     limits = limits_of(options)
     directory = options.state or state_directory()
     node = Node(pack, peer, limits, quota=Quota(limits.daily_rows, directory / f"rows-{own.fingerprint[:16]}.json", log))
-    return Server(node, listener, accepting, frozenset(prints), log)
+    return Server(node, listener, accepting, frozenset(prints), log, daily=lambda: warn(certificates, log))
 
 
 def limits_of(options: Options) -> Limits:

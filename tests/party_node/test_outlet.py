@@ -35,8 +35,9 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(descriptor)
 
 
-def test_lines_are_written_in_order(pipe: tuple[int, int]) -> None:
-    outlet = Outlet(pipe[1], losses)
+@pytest.mark.parametrize("stays", [True, False])
+def test_lines_are_written_in_order(pipe: tuple[int, int], stays: bool) -> None:
+    outlet = Outlet(pipe[1], losses, stays=stays)
     for number in range(5):
         assert outlet.write(f"{number}\n") == 2
     assert outlet.drain(SOON)

@@ -8,7 +8,7 @@ import socket
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -81,7 +81,7 @@ def test_strangers_that_hold_every_place_keep_nobody_out(small: SharedSmall, hos
         began = time.monotonic()
         with pair.open() as conversation:
             assert len(list(conversation.generate(small.prompt(3), max_tokens=2, choose=greedy))) == 2
-        assert time.monotonic() - began < SOON
+        assert time.monotonic() - began < 2 * SOON
         refusals = [entry for entry in pair.nodes[0].log.entries if entry["event"] == "caller refused"]
         assert {entry["why"] for entry in refusals} == {"gave way: all places for handshakes were taken"}
         assert len(refusals) < 2 * QUICK.handshakes
@@ -164,6 +164,14 @@ def test_a_loop_that_cannot_accept_neither_spins_nor_ends(small: SharedSmall, mi
         poor.is_poor = False
         with pair.open() as conversation:
             assert list(conversation.generate(small.prompt(3), max_tokens=1, choose=greedy))
+
+
+def test_what_is_due_every_day_is_done_though_nobody_calls(small: SharedSmall, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("party_node.server._DAY_SECONDS", 0.01)
+    done = Event()
+    with Pair(small, identities()) as pair:
+        pair.nodes[0].server._daily = done.set
+        assert done.wait(SOON)
 
 
 def test_stop_ends_sessions_and_threads(small: SharedSmall) -> None:
