@@ -9,7 +9,6 @@ import pytest
 from tests.privacy.session import Session
 from tests.privacy.small import small
 
-
 COMPILING_SECONDS = 600
 """For a test that comes first, with no kernel in the cache and a busy machine."""
 
