@@ -29,6 +29,7 @@ def command(small: SharedSmall, directory: Path, role: int, listener: socket.soc
         "--identity": directory / f"node{role}",
         "--peer-cert": directory / f"node{3 - role}" / "certificate.pem",
         "--client-cert": directory / "client" / "certificate.pem",
+        "--state": directory / "state",
     }
     return [sys.executable, "-m", "party_node.main", *(str(word) for option in words.items() for word in option)]
 
