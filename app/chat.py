@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
@@ -21,7 +21,6 @@ from engine.generate.tokenizer import ChatTokenizer, Rendered, Turn
 
 __all__ = [
     "Chat",
-    "Conversation",
     "Done",
     "Emit",
     "Event",
@@ -34,7 +33,6 @@ __all__ = [
     "Speed",
     "Stands",
     "Started",
-    "StepProgress",
     "Text",
     "Waiting",
 ]
@@ -184,7 +182,6 @@ Emit = Callable[[Event], None]
 Revive = Callable[[Callable[[], None]], None]
 """Starts what has died since, blocking; calls its argument while it waits, which may raise."""
 
-
 ANOTHER_TEMPERATURE = 0.5
 """The likeliest answer asked for again would be the same one."""
 
@@ -192,9 +189,9 @@ ANOTHER_TEMPERATURE = 0.5
 class Chat:
     """The messages of one chat, and the conversation that computes its answers.
 
-    `open_conversation` connects to the nodes; a conversation that loses one of them connects again by itself when it is
-    asked the next time, and the whole chat is its context. Before each question `revive` brings back nodes that have died.
-    `context` is the longest chat, in tokens.
+    `open_conversation` makes one, which is then connected to the nodes; if it loses one of them it connects again by itself
+    when it is asked the next time, and the whole chat is its context. Before each question `revive` brings back nodes that
+    have died. `context` is the longest chat, in tokens.
     """
 
     def __init__(
@@ -209,8 +206,7 @@ class Chat:
         self.settings = settings
         self.context = context
         self.conversation: Conversation | None = None
-        self._open, self._revive = open_conversation, revive
-        self._tokenizer = tokenizer
+        self._open, self._revive, self._tokenizer = open_conversation, revive, tokenizer
         self._stopping = Flag()
 
     @property
@@ -222,10 +218,16 @@ class Chat:
         """Connect, unless connected: material is dealt from then on, at a pace that typing does not show in.
 
         Raises:
-            LinkError, ProtocolError: a node cannot be reached or refuses.
+            LinkError, ProtocolError, SessionStopped: a node cannot be reached or refuses, or `stop` was called.
         """
         if self.conversation is None:
-            self.conversation = self._open()
+            with ExitStack() as undo:
+                undo.callback(self.close)
+                self.conversation = self._open()
+                if self._stopping.is_set():
+                    self.conversation.stop()
+                self.conversation.connect()
+                undo.pop_all()
         return self.conversation
 
     def close(self) -> None:
@@ -237,8 +239,7 @@ class Chat:
     def stop(self) -> None:
         """End the running answer: what is there stays. From any thread."""
         self._stopping.set()
-        conversation = self.conversation
-        if conversation is not None:
+        if (conversation := self.conversation) is not None:
             conversation.stop()
 
     def new(self) -> None:
@@ -370,8 +371,7 @@ class _Answer:
         self.tokens: list[int] = []
         self._stream = tokenizer.stream(stop)
         self._emit = emit
-        self._start = start
-        self._first = self._last = start
+        self._start = self._first = self._last = start
 
     def progress(self, step: StepProgress) -> None:
         """A node has come further."""

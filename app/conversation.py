@@ -44,6 +44,9 @@ class StepProgress(Protocol):
 class Conversation(Protocol):
     """What a chat needs of `app.local_party.Conversation`."""
 
+    def connect(self) -> None:
+        """Connect to both nodes, unless connected."""
+
     def generate(
         self,
         context: Sequence[int],
@@ -68,7 +71,7 @@ class Conversation(Protocol):
         """Figures of the last answer, from any thread."""
 
     def stop(self) -> None:
-        """End the running answer, from any thread."""
+        """End the running answer, or the connecting, from any thread."""
 
     def close(self) -> None:
         """Leave both nodes."""

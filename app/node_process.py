@@ -33,6 +33,7 @@ SILENT_SECONDS = 20.0
 """Without a word from a node that loads, and says so each second: it is frozen."""
 _TICK_SECONDS = 0.2
 _LOG_BYTES = 4000  # of a failed node's log are shown
+_FLAGS_FIELD, _PF_EXITING = 6, 0x4  # of /proc/PID/stat behind the name; of <linux/sched.h>
 
 
 @contextmanager
@@ -108,14 +109,8 @@ class NodeProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether it runs no more, or is about to end: the kernel closes its output before the links by which others notice,
-        and lets us collect it last.
-        """
-        if self._process.poll() is not None:
-            return True
-        output = select.poll()
-        output.register(self.output, 0)  # hears of a hang-up alone
-        return bool(output.poll(0))
+        """Whether it runs no more, or is about to end: others notice that by its links before we can collect it."""
+        return self._process.poll() is not None or _is_exiting(self.pid)
 
     def log(self) -> str:
         """The end of what it wrote to stderr."""
@@ -180,6 +175,15 @@ class NodeProcess:
 
     def _failed(self, what: str) -> LinkError:
         return LinkError(f"{what}\n{self.log()}".rstrip(), f"node {self.role}")
+
+
+def _is_exiting(pid: int) -> bool:
+    """Whether the kernel is ending a process, which it notes before it closes any of its files (proc_pid_stat(5), flags)."""
+    try:
+        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return bool(int(fields[_FLAGS_FIELD]) & _PF_EXITING)
 
 
 def wait_until_ready(nodes: Iterable[NodeProcess], tick: Callable[[int], None] = lambda waiting: None) -> None:

@@ -62,15 +62,18 @@ def _chat_with(parties: Demo, settings: Settings) -> Chat:
     # With a system prompt of its own a chat has one token of the public prefix in common with others.
     prefix = None if settings.system is None else 1
 
-    def connect() -> Conversation:
-        try:
-            return Conversation.open(parties.endpoints, parties.model, prefix=prefix)
-        except LinkError as error:
-            parties.give_up(error.party)
-            raise
+    class Connecting(Conversation):
+        """A node of this machine that cannot be called is frozen: it is ended, and the next question starts another."""
+
+        def connect(self) -> None:
+            try:
+                super().connect()
+            except LinkError as error:
+                parties.give_up(error.party)
+                raise
 
     return Chat(
-        connect,
+        lambda: Connecting(parties.endpoints, parties.model, prefix=prefix),
         parties.tokenizer(),
         settings,
         parties.model.spec.context,

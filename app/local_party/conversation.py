@@ -67,14 +67,25 @@ class _Asked:
 
 
 class Conversation:
-    """One conversation with both nodes; made by `open`.
+    """One conversation with both nodes: `open` connects at once, otherwise `connect` or the first `generate` does.
 
+    `prefix` says how many tokens of the public prefix are expected to begin the context: all of them (None) or 1; a context
+    that begins otherwise gets a session of its own. `context` is the longest, in tokens (None: the model's). `connect`,
     `generate` and `close` belong in one thread, which they block; `stop`, `status` and `statistics` may be used from any.
     """
 
-    def __init__(self, parties: Endpoints, model: ClientModel, *, context: int, queue_bytes: int) -> None:
+    def __init__(
+        self,
+        parties: Endpoints,
+        model: ClientModel,
+        *,
+        prefix: int | None = None,
+        context: int | None = None,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
         self._parties, self._model = parties, model
-        self._context, self._queue_bytes = context, queue_bytes
+        self._prefix = len(model.spec.prefix) if prefix is None else prefix
+        self._context, self._queue_bytes = min(context or model.spec.context, model.spec.context), queue_bytes
         self._session: Session | None = None
         self._notices: tuple[str, ...] = ()
         self._closed = False
@@ -92,18 +103,20 @@ class Conversation:
         context: int | None = None,
         queue_bytes: int = QUEUE_BYTES,
     ) -> Self:
-        """Connect to both nodes; they are dealt to from now on.
+        """A conversation that is connected; see the class for the arguments and `connect` for what it raises."""
+        self = cls(parties, model, prefix=prefix, context=context, queue_bytes=queue_bytes)
+        self.connect()
+        return self
 
-        `prefix` says how many tokens of the public prefix are expected to begin the context: all of them (None) or 1;
-        a context that begins otherwise gets a session of its own. `context` is the longest, in tokens (None: the model's).
+    def connect(self) -> None:
+        """Connect to both nodes, unless connected; they are dealt to from now on.
 
         Raises:
             LinkError, ProtocolError: a node cannot be reached, or is not what it should be.
+            SessionStopped: `stop` was called.
         """
-        spec = model.spec
-        self = cls(parties, model, context=min(context or spec.context, spec.context), queue_bytes=queue_bytes)
-        self._connect(len(spec.prefix) if prefix is None else prefix)
-        return self
+        with self._working():
+            self._connect(self._prefix)
 
     @property
     def status(self) -> Status:

@@ -13,7 +13,7 @@ from threading import Condition
 from engine.errors import LinkError, ProtocolError
 from engine.session import ClientEvent
 
-_MOMENT = 0.5
+_MOMENT = 1.5  # a frozen node falls silent for all at once, but each has heard it last at another moment, a second apart
 _VAGUE = 2
 
 

@@ -71,6 +71,9 @@ class ScriptedConversation:
         self.stopped = Event()
         self.closed = self.lost = False
 
+    def connect(self) -> None:
+        """There is nobody to connect to."""
+
     def generate(
         self,
         context: Sequence[int],

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from app.chat import Chat, Settings
 from app.local_party import Conversation, Endpoints, Progress, conversation
 from app.local_party.calling import call, order
 from app.local_party.inbox import Inbox
@@ -21,6 +22,7 @@ from engine.link import pair
 from engine.parties.evaluator import Evaluator
 from engine.session import Stopped
 from party_node.session import ServedSession
+from tests.app.scripted import chat_tokenizer
 from tests.models.shared_small import Follow, SharedSmall, greedy, share_small
 from tests.party_node.rig import QUICK, SOON, Pair, endpoints, identities
 
@@ -104,6 +106,23 @@ def test_a_call_that_was_stopped_hangs_up_when_it_is_answered(threads: ThreadPoo
 def test_a_stop_ends_a_call_that_nobody_answers(small: SharedSmall, threads: ThreadPoolExecutor) -> None:
     with silent_nodes() as ports, unopened(endpoints(identities(), ports), small) as chat:
         stopped_soon(chat, asking(chat, small, threads))
+
+
+def test_a_stop_ends_the_first_connecting_of_a_chat(small: SharedSmall, threads: ThreadPoolExecutor) -> None:
+    begun = Event()
+    with silent_nodes() as ports:
+
+        def make() -> Conversation:
+            begun.set()
+            return unopened(endpoints(identities(), ports), small)
+
+        chat = Chat(make, chat_tokenizer(), Settings(), 100)
+        job = threads.submit(chat.open)
+        assert begun.wait(SOON)
+        chat.stop()
+        with pytest.raises(SessionStopped):
+            job.result(SOON)
+    assert chat.conversation is None
 
 
 def busy_twice(monkeypatch: pytest.MonkeyPatch, seconds: float, times: int = 2) -> list[float]:
