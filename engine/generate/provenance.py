@@ -7,8 +7,8 @@ Unicode's last plane, and the template's own literals (with the special tokens a
 twins. Whatever the template then does, a twin in its output was written by the template, and no text of a message becomes one.
 
 Rule 1. Twins stand one for one, so lengths, slices, loops and joins are what they would be without them.
-Rule 2. What looks at the letters (a comparison, a test, `in`, a filter, a method) is given plain text, and gives plain text: to
-lose a control token there is safe, to make one is not.
+Rule 2. What looks at the letters (a comparison, a test, `in`, most filters and methods) is given plain text, and gives plain
+text. What cuts, fills in and replaces is done letter by letter (engine/generate/kept_letters.py).
 Rule 3. Whitespace has no twins, so what trims at both ends needs no plain text.
 Rule 4. Where the twins lie is drawn anew for each template, so nobody can type what becomes one by an operation not thought of.
 """
@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
 from secrets import choice
+from string import printable
 from types import GeneratorType
 from typing import Any
 
@@ -26,6 +26,7 @@ from jinja2 import Environment, nodes
 from jinja2.visitor import NodeTransformer
 
 from engine.errors import InputError, ModelError
+from engine.generate.kept_letters import CHOOSES, FILTERS, METHODS, keeping_filters
 
 __all__ = ["Twins", "trace", "tracing_filters"]
 
@@ -38,18 +39,10 @@ _PLAIN = "trine_plain"
 """The filter that gives plain text."""
 _SHOWN = "trine_shown"
 """The filter that shows a list or a dictionary, which spells its texts out, in plain text."""
-_CASES: dict[str, Callable[[str], str]] = {
-    "capitalize": str.capitalize,
-    "lower": str.lower,
-    "title": str.title,
-    "upper": str.upper,
-}
-"""What a template does to a role of which it spells a control token: text that it wrote itself stays its own."""
-
-_FLOWS = frozenset({"string", "safe", "join", "default", "d", "first", "last", "list", "length", "count", "reverse", "batch"})
+_FLOWS = frozenset(
+    {"string", "safe", "join", "default", "d", "first", "last", "list", "length", "count", "reverse", "batch", "slice", "items"}
+)
 """Filters that only pass on what they are given, or count it."""
-_TRIMS = frozenset({"trim", "strip", "lstrip", "rstrip"})
-"""What takes whitespace away, if it is not told other letters."""
 _HOLDS = frozenset({"items", "keys", "values", "join", "cycle", "next"})
 """Methods that only pass on what they are given; the sandbox allows none that changes what it belongs to."""
 _LOOKS_UP = "get"
@@ -66,6 +59,7 @@ class Twins:
     def __init__(self, controls: Iterable[str], source: str) -> None:
         words = list(controls)
         spelled = {case for word in words for letter in word for case in (letter, letter.lower(), letter.upper())}
+        spelled |= set(printable)  # what templates look for and fill in is spelled so
         letters = sorted(letter for letter in spelled if len(letter) == 1 and not letter.isspace())
         if len(letters) > _MOST:
             raise ModelError(f"the model's control tokens are spelled with more than {_MOST} different letters")
@@ -96,6 +90,10 @@ class Twins:
         if isinstance(value, GeneratorType):
             return map(self.plain_value, value)
         return value
+
+    def is_twin(self, letter: str) -> bool:
+        """Whether the template wrote `letter`."""
+        return ord(letter) in self._from
 
     def is_written(self, text: str) -> bool:
         """Whether nothing but space and twins stand in `text`."""
@@ -138,15 +136,10 @@ def tracing_filters(twins: Twins) -> dict[str, Callable[..., object]]:
     def plain(value: object, only_text: bool = False) -> object:
         return value if only_text and not isinstance(value, str) else twins.plain_value(value)
 
-    def in_case(change: Callable[[str], str], value: object) -> str:
-        text = str(value)
-        changed = change(twins.plain(text))
-        return twins.written(changed) if twins.is_written(text) else changed
-
     def shown(value: object) -> object:
         return value if isinstance(value, str) else twins.plain_value(value)
 
-    return {_PLAIN: plain, _SHOWN: shown} | {f"trine_{name}": partial(in_case, change) for name, change in _CASES.items()}
+    return {_PLAIN: plain, _SHOWN: shown} | keeping_filters(twins)
 
 
 def trace(source: nodes.Template, environment: Environment, twins: Twins) -> nodes.Template:
@@ -189,8 +182,7 @@ class _Tracer(NodeTransformer):
 
     def visit_Mod(self, node: nodes.Mod) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        node.left, node.right = self._plain(node.left), self._plain(node.right)
-        return self._filter(node, node)
+        return self._filter(node, node.left, "trine_percent", node.right)
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
@@ -216,13 +208,25 @@ class _Tracer(NodeTransformer):
             node.args[1:] = [self._plain(argument) for argument in node.args[1:]]  # `join`'s attribute
             for keyword in node.kwargs:
                 keyword.value = self._plain(keyword.value) if keyword.key == "attribute" else keyword.value
-        elif node.name in _CASES:
+        elif node.name in FILTERS | CHOOSES:
             node.name = f"trine_{node.name}"
-        elif node.name not in _TRIMS or node.args or node.kwargs:
+        elif node.name != "map" or not self._map_keeps(node):
             node.node = self._filter(node, node.node)
             self._plain_arguments(node)
             return self._filter(node, node)
         return node
+
+    def _map_keeps(self, node: nodes.Filter) -> bool:
+        """Make `map` take an attribute, or a filter that keeps letters; whether it does."""
+        for keyword in node.kwargs:
+            keyword.value = self._plain(keyword.value) if keyword.key == "attribute" else keyword.value
+        if not node.args or node.kwargs:
+            return not node.args
+        name = self._plain(node.args[0])
+        if not isinstance(name, nodes.Const) or name.value not in FILTERS | {"string", "list", "first", "last"}:
+            return False
+        node.args[0] = nodes.Const(f"trine_{name.value}" if name.value in FILTERS else name.value, lineno=node.lineno)
+        return True
 
     def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802
         call = node.call
@@ -237,11 +241,14 @@ class _Tracer(NodeTransformer):
             return node
         if isinstance(method.node, nodes.Name) and method.node.name == "self":
             return node  # a block of the template
-        if method.attr in _CASES and not node.args:
-            return self._filter(node, method.node, f"trine_{method.attr}")
+        if method.attr in METHODS:
+            made = self._filter(method, method.node, "trine_method", nodes.Const(method.attr, lineno=node.lineno), *node.args)
+            made.kwargs = list[Any](node.kwargs)  # declared to be pairs, but keywords everywhere
+            made.dyn_args, made.dyn_kwargs = node.dyn_args, node.dyn_kwargs
+            return made
         if method.attr == _LOOKS_UP:
             node.args[:1] = [self._plain(argument) for argument in node.args[:1]]
-        elif method.attr not in _TRIMS or node.args:
+        else:
             method.node = self._filter(method, method.node, _PLAIN, nodes.Const(True, lineno=node.lineno))
             self._plain_arguments(node)
             return self._filter(node, node)

@@ -5,17 +5,18 @@ model was trained; transformers itself takes a second to import, which a window 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
+from jinja2 import Template, TemplateError, nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine.errors import InputError, ModelError
+from engine.errors import InputError, ModelError, TrineError
 from engine.generate.provenance import Twins, trace, tracing_filters
 
 __all__ = ["MAX_CHARACTERS", "MAX_TEMPLATE", "ChatTemplate", "Message", "Rendered", "TemplateText"]
@@ -24,6 +25,10 @@ MAX_TEMPLATE = 1 << 18
 """Characters of a template."""
 MAX_CHARACTERS = 1 << 22
 """Characters of a rendered conversation: far beyond any context, short enough to refuse in time."""
+
+_PROBES = (("user",), ("user", "assistant", "user"), ("system", "user", "assistant", "user"))
+_WORD = "Quay 7"
+"""What nobody's control token is spelled with."""
 
 Message = Mapping[str, str]
 """`role` ("system", "user", "assistant") and `content`."""
@@ -66,6 +71,7 @@ class ChatTemplate:
         try:
             traced = trace(environment.parse(source), environment, self._twins)
             self._template = environment.from_string(traced)
+            self._untraced = environment.from_string(source)
         except TemplateSyntaxError as error:
             raise ModelError(f"line {error.lineno} of the chat template cannot be read: {error.message}") from error
         except RecursionError as error:
@@ -94,11 +100,35 @@ class ChatTemplate:
         back = {stand_in: letter for letter, stand_in in stand_ins.items()}
         return tuple(piece.translate(back) for piece in self._twins.split(self._generated(values)))
 
-    def _generated(self, values: dict[str, Any]) -> str:
+    def require_kept(self) -> None:
+        """Refuse a template that rewrites its control tokens in a way in which nobody can tell them from a user's words.
+
+        Raises:
+            ModelError: it does, on texts in which nobody typed any.
+        """
+        tokens = {name: self._twins.plain(token) for name, token in self._tokens.items()}
+        for roles in _PROBES:
+            messages = [{"role": role, "content": f"{_WORD} {number}."} for number, role in enumerate(roles)]
+            try:
+                kept = self.render(messages)[1::2]
+                values = {**tokens, "messages": messages, "add_generation_prompt": True, "tools": None, "documents": None}
+                plain = self._generated(values, self._untraced)
+            except TrineError:
+                continue  # it does not take such a conversation, or no other: whoever asks is told
+            if self._twins.split(self._twins.written(plain))[1::2] != list(kept):
+                lost = (Counter(self._twins.split(self._twins.written(plain))[1::2]) - Counter(kept)) or Counter(
+                    ["a control token"]
+                )
+                what = (
+                    f"the chat template rewrites {next(iter(lost))!r} so that it cannot be told from a text that a user typed"
+                )
+                raise ModelError(what)
+
+    def _generated(self, values: dict[str, Any], template: Template | None = None) -> str:
         """What the template writes, in twins what is its own."""
         pieces, length = [], 0
         try:
-            for piece in self._template.generate(values):
+            for piece in (template or self._template).generate(values):
                 pieces.append(piece)
                 length += len(piece)
                 if length > 2 * MAX_CHARACTERS:

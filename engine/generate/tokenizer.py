@@ -41,6 +41,7 @@ END_NAMES = frozenset(
 )
 """Tokens that are known to end a turn; llama.cpp has such a list, too (src/llama-vocab.cpp). They do, whatever a file says."""
 _NO_TEXT = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that were not UTF-8
+_WORD_BEGINS, _WORD_ENDS = re.compile(r"\w"), re.compile(r"\w\Z")
 _PROBES = ("a", "Z", "7", " a", "\n\na", "é", "“", "中", "<")
 
 
@@ -72,6 +73,7 @@ class ChatTokenizer:
         ends = [index for name, (index, _) in self._controls.items() if name in END_NAMES or name == tokens.get("eos_token")]
         self.stop_ids = frozenset([*end_ids, *ends])
         self._template = ChatTemplate(template, tokens, self._controls)
+        self._template.require_kept()
         unknown = self._controls.get(tokens.get("unk_token", ""), (None,))[0]
         self._never = {index for index, _ in self._controls.values()} - ({unknown} - self.stop_ids)
 
@@ -139,11 +141,20 @@ class ChatTokenizer:
             InputError: a text is a control token to the tokenizer, however it is read.
         """
         reader, names, controls = self._reader
-        pieces = (names[rendered[at]] if at % 2 else rendered[at] for at in range(start, len(rendered)))
+        pieces = (names[rendered[at]] if self._is_found(rendered, at) else rendered[at] for at in range(start, len(rendered)))
         ids = reader.encode("".join(pieces), add_special_tokens=False).ids
         if not self._never.isdisjoint(ids):
             raise InputError("the conversation holds a control word of the model that it cannot read as text")
         return [controls.get(index, index) for index in ids]
+
+    def _is_found(self, rendered: Rendered, at: int) -> bool:
+        """Whether a piece is a control token that the tokenizer finds where it stands: some are words by themselves only."""
+        if not at % 2:
+            return False
+        if not self._controls[rendered[at]][1].single_word:
+            return True
+        before, after = "".join(rendered[max(at - 2, 0) : at]), "".join(rendered[at + 1 : at + 3])
+        return not (_WORD_ENDS.search(before) or _WORD_BEGINS.match(after))
 
     @cached_property
     def _reader(self) -> tuple[Tokenizer, dict[str, str], dict[int, int]]:

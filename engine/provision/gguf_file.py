@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from engine.errors import ModelError
 from engine.generate.template import MAX_TEMPLATE, TemplateText
-from engine.generate.tokenizer import END_NAMES
 from engine.provision.checkpoint import (
     EMBEDDING,
     FINAL_NORM,
@@ -32,12 +31,13 @@ from engine.provision.checkpoint import (
 )
 from engine.provision.fields import Fields
 from engine.provision.gguf_header import GgufHeader, TensorPlace, read_header
-from engine.provision.settle import settled
+from engine.provision.settle import settled, with_controls
 from engine.provision.tokenizer import Kind, Vocabulary, build_tokenizer
 
 __all__ = ["GgufCheckpoint"]
 
-_ENDS = ("eos", "eot", "eom")
+_ENDS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
+"""Keys of tokens that end an answer; llama.cpp counts those around a gap that is filled in."""
 _SPECIAL = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding", "sep_token": "seperator"}
 """The names of special tokens in a chat template and in the file ("seperator" is how it is spelled there)."""
 _USUAL = {"unknown": 0, "bos": 1, "eos": 2}
@@ -194,21 +194,16 @@ def _text(fields: Fields, shape: LlamaShape) -> ModelText:
         model=fields.text("tokenizer.ggml.model"),
         pre=fields.text("tokenizer.ggml.pre", "default"),
         tokens=tokens,
-        kinds=[_kind(index, token, kind, shape) for index, (token, kind) in enumerate(zip(tokens, kinds, strict=False))],
+        kinds=kinds,
         scores=fields.numbers("tokenizer.ggml.scores"),
         merges=fields.strings("tokenizer.ggml.merges"),
         bos_id=shape.bos_id if shape.add_bos else None,
         space_prefix=fields.boolean("tokenizer.ggml.add_space_prefix", True),
     )
     named = TemplateText(template, _special(fields, tokens))
+    vocabulary = with_controls(vocabulary, template, shape.eos_ids)
     tokenizer = settled(build_tokenizer(vocabulary, fields.path), named, shape.vocab, fields.path)
     return ModelText(tokenizer, named if template else None)
-
-
-def _kind(index: int, token: str, kind: int, shape: LlamaShape) -> int:
-    """A token that ends a turn, by its name or by a key, is a control token whatever its type says, as in llama.cpp."""
-    ordinary = kind in (Kind.NORMAL, Kind.USER_DEFINED)
-    return Kind.CONTROL if ordinary and (token in END_NAMES or index in shape.eos_ids) else kind
 
 
 def _special(fields: Fields, tokens: list[str]) -> dict[str, str]:

@@ -39,7 +39,14 @@ __all__ = ["prepare", "read_huggingface_text"]
 
 MAX_WORDS = 1 << 24
 """Bytes of tokenizer_config.json and of the files beside it."""
-_NAMED = ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder", "add_bos_token", "add_eos_token")
+_NAMED = (
+    "additional_special_tokens",
+    "extra_special_tokens",
+    "model_specific_special_tokens",
+    "added_tokens_decoder",
+    "add_bos_token",
+    "add_eos_token",
+)
 _KEYS = frozenset({*_NAMED, "add_prefix_space", "legacy", "chat_template", "clean_up_tokenization_spaces"})
 """The keys of tokenizer_config.json that count, beside those that name a token (bos_token, …)."""
 _CLASS = re.compile(r"(?!Auto)[A-Z][A-Za-z0-9]{0,50}Tokenizer(?:Fast)?")

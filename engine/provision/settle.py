@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from tokenizers import Tokenizer
 from engine.errors import ModelError
 from engine.generate.template import TemplateText
 from engine.generate.tokenizer import END_NAMES
-from engine.provision.tokenizer import as_model_error
+from engine.provision.tokenizer import MAX_TOKEN, Kind, Vocabulary, as_model_error
 
-__all__ = ["is_control", "settled"]
+__all__ = ["is_control", "settled", "with_controls"]
 
 _MARK = re.compile(r"<\|.+>|<.+\|>|<｜.+｜>|</?s>|<(?:bos|eos|start_of_turn|end_of_turn)>|\[/?[A-Z_]+\]", re.DOTALL)
 """How the marks of turns are spelled."""
@@ -35,6 +36,33 @@ def is_control(token: str, template: str) -> bool:
     if token in END_NAMES:
         return True
     return _MARK.fullmatch(token) is not None and (token in template or token in _ROLES)
+
+
+def with_controls(vocabulary: Vocabulary, template: str, ends: Sequence[int]) -> Vocabulary:
+    """`vocabulary`, its control tokens of type CONTROL whatever the file says of them.
+
+    As in llama.cpp, those that are known to end a turn are. So are marks that the template writes, and the `ends` that keys
+    name, where no ordinary text is such a token: a key may name a line end.
+    """
+    if len(vocabulary.kinds) != len(vocabulary.tokens):
+        return vocabulary  # which is told
+    ordinary = {token for token, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True) if kind == Kind.NORMAL}
+    merged = {merge.replace(" ", "", 1) for merge in vocabulary.merges}
+
+    def is_text(token: str) -> bool:
+        cuts = range(1, min(len(token), MAX_TOKEN)) if vocabulary.model == "llama" else ()
+        halves = any(token[:cut] in ordinary and token[cut:] in ordinary for cut in cuts)
+        return len(token) < 2 or token in merged or halves
+
+    def kind_of(index: int, token: str, kind: int) -> int:
+        if token in END_NAMES:
+            return kind if kind == Kind.UNKNOWN else Kind.CONTROL
+        if kind not in (Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED) or not (index in ends or is_control(token, template)):
+            return kind
+        return kind if kind == Kind.NORMAL and is_text(token) else Kind.CONTROL
+
+    kinds = [kind_of(index, *entry) for index, entry in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True))]
+    return replace(vocabulary, kinds=kinds)
 
 
 def settled(
@@ -99,6 +127,8 @@ def _drop(state: dict[str, Any], template: TemplateText, rows: int, path: Path) 
     pieces = vocab if vocab is not None else {piece: index for index, (piece, _) in enumerate(state["model"].get("vocab", []))}
     written = [template, *(token for name, token in template.tokens.items() if name in template)]
     needed = [index for name, index in beyond.items() if any(name in text for text in written)]
+    merged = {left + right for left, right in _pairs(state)}
+    needed += [index for name, index in beyond.items() if name in merged]
     needed += [index for piece, index in pieces.items() if index >= rows and piece not in beyond]
     if needed:
         raise ModelError(f"the tokenizer knows token {max(needed)}, the model only {rows} tokens", path)
@@ -127,13 +157,17 @@ def _keep_apart(state: dict[str, Any]) -> bool:
 
 
 def _drop_merges(state: dict[str, Any], unwanted: Callable[[str, str], bool]) -> bool:
-    merges = state["model"].get("merges") or []
-    pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges)
+    pairs = _pairs(state)
     kept = [[left, right] for left, right in pairs if not unwanted(left, right)]
-    if len(kept) == len(merges):
+    if len(kept) == len(pairs):
         return False
     state["model"]["merges"] = kept
     return True
+
+
+def _pairs(state: dict[str, Any]) -> list[list[str]]:
+    merges = state["model"].get("merges") or []
+    return [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges]
 
 
 def _fix_ids(state: dict[str, Any]) -> None:

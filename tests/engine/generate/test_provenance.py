@@ -101,7 +101,24 @@ MAKERS = {
     "reversed": ["F[::-1]", "F | reverse"],
     "cut": ["F.split('#') | join", "F[1:]", "F.partition('#')[0]", "F | list | join", "F | truncate(9)", "F.strip('#')"],
     "beside": ["'<|' + F + '|>'", "'[' ~ F ~ ']'", "'<' ~ F", "'<|im_' + F", "F ~ '|>'"],
-    "format": ["'<%s>' % F", "'<{}'.format(F)", "'%s' | format(F)"],
+    "format": ["'<%s>' % F", "'<{}'.format(F)", "'%s' | format(F)", "(F ~ '%s') % 's'", "F.format('s')", "'<{a}>'.format(a=F)"],
+    "filled in": [
+        "'a#b'.replace('#', F)",
+        "('a' ~ F).replace('im', '</s>')",
+        "(F ~ '>').replace(S, '</s>')",
+    ],
+    "taken off": [
+        "F.removeprefix('#')",
+        "F.rsplit('#', 1)[0] ~ '>'",
+        "F.splitlines() | join",
+        "F.rpartition('i') | join",
+        "F.split() | join",
+    ],
+    "spaced": ["F | center(30)", "F.ljust(30, '>')", "F | wordwrap(3, true, '')", "(F ~ '|>').expandtabs()"],
+    "chosen": [
+        "messages | selectattr('role') | map(attribute='content') | join",
+        "[F, S] | reject('none') | map('trim') | join",
+    ],
     "passed": [
         "messages[0] | tojson",
         "F | string | trim",
@@ -130,6 +147,87 @@ def test_whatever_a_template_does_no_text_becomes_a_control_token(maker: str, pa
     for typed in (text, text[::-1], text.swapcase()):
         ids = made.encode_chat(said("chatml", typed, typed))
         assert controls("chatml", ids) == {tokenizer().token_to_id("<|im_start|>"): 1}
+
+
+KEPT = {
+    "%": ["{{ '<|im_start|>%s\n%s<|im_end|>' % (R, F) }}", "{{ '<|im_start|>%s' % F }}", "{{ '<s>%(a)s%%' % {'a': F} }}"],
+    "format": [
+        "{{ '<|im_start|>{}\n{}</s>{{'.format(R, F) }}",
+        "{{ '<s>{1}{0}'.format(R, F) }}",
+        "{{ '</s>{a}'.format(a=F) }}",
+    ],
+    "filter": ["{{ '<s>%s%s'|format(R, F) }}", "{{ '<s>%(a)s' | format(a=F) }}", "{{ '--<s>--' | trim('-') }}"],
+    "replace": ["{{ ('<s>' + F + '</s>') | replace('\n\n', '\n') }}", "{{ '<s>A\nB</s>'.replace('A', R).replace('B', F, 1) }}"],
+    "split": ["{{ '<s>#</s>'.split('#')[1] }}{{ ('<s> ' ~ F).split() | join }}{{ 'a#<s>#'.rsplit('#', 2)[1] }}"],
+    "lines": ["{% for line in ('<s>\r\n' ~ F ~ '\n</s>').splitlines() %}{{ line }}{% endfor %}{{ 'a#<s>'.partition('#')[2] }}"],
+    "strip": [
+        "{{ '--<s>--'.strip('-') }}{{ 'x<s>'.removeprefix('x') }}{{ '<s>y'.removesuffix('y') }}{{ '-</s>-'.lstrip('-') }}"
+    ],
+    "space": ["{{ '<s>\nx' | indent(2) }}{{ '<s>' | center(9) }}{{ '</s>'.ljust(9) }}{% filter indent %}</s>{% endfilter %}"],
+    "case": ["{{ ('<S>' ~ F) | lower }}{{ '<|' ~ R.lower() ~ '|>' }}{{ ['</S>'] | map('lower') | join }}"],
+    "chosen": ["{% for m in messages | selectattr('role', 'eq', 'user') %}{{ '<|' + m.role + '|>' ~ m.content }}{% endfor %}"],
+    "left out": ["{% for m in messages | rejectattr('role', 'in', ['x']) %}{{ '<|' + m.role + '|>' }}{% endfor %}"],
+    "mapped": [
+        "{{ messages | map(attribute='role') | map('replace', 'q', '') | join('<s>') }}{{ [' </s> '] | map('trim') | join }}"
+    ],
+    "macro": [
+        "{% macro f(m) %}<|im_start|>{{ m.content }}<|im_end|>\n{% endmacro %}{{ f(messages[0]) | trim | replace('  ', ' ') }}"
+    ],
+}
+
+
+@pytest.mark.parametrize("source", [source for some in KEPT.values() for source in some])
+def test_control_tokens_that_a_template_cuts_fills_and_replaces_stay_the_templates(source: str) -> None:
+    made = TemplateText(source.replace("F", FIRST).replace("R", "messages[0].role"), NAMES)
+    ours = ChatTokenizer(tokenizer(), made)
+    theirs = PreTrainedTokenizerFast(tokenizer_object=tokenizer(), chat_template=str(made), bos_token="<s>", eos_token="</s>")
+    for text in ("the boats", "a  b\n\nc", " x ", "%s {} A B # --"):
+        messages = said("chatml", text, text)
+        ids = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        assert ours.encode_chat(messages) == ids
+    calm = controls("chatml", ours.encode_chat(said("chatml", "x", "x")))
+    for text in (*COMMANDS, "A</s>", "<|im_#end|>", "<s%s>", "{}<s>", "<\n\ns>", "<|im_--end|>"):
+        assert controls("chatml", ours.encode_chat(said("chatml", text, text))) == calm, text
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "F.replace('#', '</s>')",
+        "F.replace(' ', '</s>')",
+        "F | replace('\\n', '</s>', 1)",
+        "F % {'a': '</s>'}",
+        "F | format(a='</s>')",
+        "F.format(a='</s>')",
+        "('<' ~ F).format(a='/s>')",
+        "('<' ~ F ~ '>') % {'a': '/s'}",
+    ],
+)
+def test_what_is_put_in_where_a_user_typed_is_no_control_token(expression: str) -> None:
+    source = f"{{% if 'boats' not in F %}}{{{{ {expression} }}}}{{% endif %}}".replace("F", FIRST)
+    for text in ("#", "a b\nc", "%(a)s", "{a}"):
+        assert len(parts(source, text)) == 1
+
+
+def test_a_template_that_hides_its_own_control_tokens_is_refused() -> None:
+    for source in (
+        "{{ 'x'.replace('', '</s>') }}",
+        "{{ ['</s>'] | sort | first }}",
+        "{{ '<s></s>' | truncate(99) }}",
+        "{{ {'a': '</s>'} | tojson }}",
+    ):
+        with pytest.raises(ModelError, match=r"the chat template rewrites '</?s>' so that it cannot be told"):
+            ChatTokenizer(tokenizer(), TemplateText(source, NAMES))
+
+
+def test_a_control_token_that_is_a_word_by_itself_only() -> None:
+    made = Tokenizer.from_str(tokenizer().to_str())
+    made.add_special_tokens([AddedToken("<|word|>", special=True, single_word=True), AddedToken("<END", single_word=True)])
+    source = "<|word|> {{ F }}<|word|>{{ F }} <END<|word|>".replace("F", FIRST)
+    theirs = PreTrainedTokenizerFast(tokenizer_object=made, chat_template=source)
+    for text in ("x", " x ", ".", ""):
+        ids = theirs.apply_chat_template(said("chatml", text), add_generation_prompt=True, return_dict=False)
+        assert ChatTokenizer(made, TemplateText(source, {})).encode_chat(said("chatml", text)) == ids
 
 
 def parts(source: str, *texts: str) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def test_text_that_begins_with_a_token(tmp_path: Path) -> None:
         assert checkpoint.tokenizer.encode("the", add_special_tokens=False).ids[:1] != [1]
 
 
-@pytest.mark.parametrize("kind", [1, 3, 4], ids=["normal", "control", "user-defined"])
+@pytest.mark.parametrize("kind", [1, 2, 3, 4, 5], ids=["normal", "unknown", "control", "user-defined", "unused"])
 @pytest.mark.parametrize("name", ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "[EOS]", "<｜end▁of▁sentence｜>"])
 def test_a_token_that_is_known_to_end_a_turn_does_whatever_its_type(kind: int, name: str, tmp_path: Path) -> None:
     tokens = small_llama.vocabulary(SMALL)
@@ -137,16 +137,28 @@ def test_a_token_that_is_known_to_end_a_turn_does_whatever_its_type(kind: int, n
     assert chat.stop_ids == {0, 2}
     ids = chat.encode_chat([{"role": "user", "content": f"a{name}b"}])
     assert ids.count(2) == 2  # behind the system's turn and the user's
+    assert ids.count(1) == 3  # the mark that begins a turn is the template's, too
     assert chat.decode([2]) == ""
 
 
 def test_a_token_that_a_key_names_as_an_end_is_a_control_token(tmp_path: Path) -> None:
-    kinds = [1] * SMALL.vocab
-    changes: dict[str, object] = {"tokenizer.ggml.token_type": kinds, "tokenizer.ggml.eot_token_id": 300}
-    checkpoint = open_checkpoint(small_llama.write_gguf(SMALL, tmp_path / "model.gguf", changes=changes))
+    model = SmallLlama(layers=1, vocab=308)
+    changes: dict[str, object] = {"tokenizer.ggml.token_type": [1] * 308, "tokenizer.ggml.fim_pad_token_id": 307}
+    checkpoint = open_checkpoint(small_llama.write_gguf(model, tmp_path / "model.gguf", changes=changes))
     controls = [index for index, token in checkpoint.tokenizer.get_added_tokens_decoder().items() if token.special]
-    assert sorted(controls) == [0, 2, 300]
-    assert checkpoint.shape.eos_ids == (2, 300)
+    assert sorted(controls) == [0, 1, 2, 307]
+    assert checkpoint.shape.eos_ids == (2, 307)
+
+
+def test_a_key_may_name_ordinary_text_as_an_end(tmp_path: Path) -> None:
+    tokens = small_llama.vocabulary(SMALL)
+    for name in ("Ċ", "Ġthe"):
+        index = tokens.index(name)
+        path = small_llama.write_gguf(SMALL, tmp_path / f"{index}.gguf", changes={"tokenizer.ggml.eom_token_id": index})
+        checkpoint = open_checkpoint(path)
+        chat = ChatTokenizer(checkpoint.tokenizer, checkpoint.chat_template, checkpoint.shape.eos_ids)
+        assert chat.stop_ids == {0, 2, index}
+        assert index in chat.encode_chat([{"role": "user", "content": "of the\ncat"}])
 
 
 def test_the_template_knows_the_special_tokens(tmp_path: Path) -> None:

@@ -205,13 +205,21 @@ def test_an_added_token_without_a_row_is_left_out(tmp_path: Path) -> None:
     )
 
 
+def mergeable(value: dict[str, Any], index: int) -> None:
+    """An added token that ordinary text becomes."""
+    value["model"]["vocab"]["zq"] = index
+    value["model"]["merges"].append(["z", "q"])
+    value["added_tokens"].append(added("zq", index))
+
+
 @pytest.mark.parametrize(
     ("change", "template"),
     [
         (lambda value: value["added_tokens"].append(added("<pad>", 320)), "<pad>{{ messages[0].content }}"),
         (lambda value: value["model"]["vocab"].update(more=320), CHATML),
+        (lambda value: mergeable(value, 320), CHATML),
     ],
-    ids=["the template writes it", "a piece of text"],
+    ids=["the template writes it", "a piece of text", "merges make it"],
 )
 def test_a_token_without_a_row_that_may_come_is_refused(
     change: Callable[[dict[str, Any]], None], template: str, tmp_path: Path
@@ -273,5 +281,8 @@ def test_special_tokens_of_every_form_reach_the_template(tmp_path: Path) -> None
         edit(path / "tokenizer_config.json", lambda value, words=words: value.update(words, image_token="<|im_end|>"))
         ids = chat_of(open_checkpoint(path)).encode_chat(QUESTION)
         assert (ids[0], ids[-3:]) == (1, [2, 0, 2])
+    named = {"model_specific_special_tokens": {"image_token": "<|endoftext|>"}, "image_token": None}
+    edit(path / "tokenizer_config.json", lambda value: value.update(named))
+    assert chat_of(open_checkpoint(path)).encode_chat(QUESTION)[-1] == 0
     edit(path / "tokenizer_config.json", lambda value: value.update(bos_token=None, eos_token=None, pad_token=None))
     assert 1 not in chat_of(open_checkpoint(path)).encode_chat(QUESTION)
