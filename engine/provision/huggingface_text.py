@@ -95,7 +95,7 @@ def read_huggingface_text(path: Path, words: Fields | None, rows: int) -> ModelT
     if template is not None and len(template) > MAX_TEMPLATE:
         raise ModelError(f"the chat template is longer than {MAX_TEMPLATE} characters", path)
     if pieces:
-        tokenizer = _merged_as_scored(tokenizer, pieces, path)
+        tokenizer = _as_sentencepiece(tokenizer, pieces, path)
         placed |= _declared(words)
     named = TemplateText(template or "", tokens)
     tokenizer = settled(tokenizer, named, rows, path, placed)
@@ -199,15 +199,23 @@ def _declared(words: Fields | None) -> dict[str, int]:
     return placed
 
 
-def _merged_as_scored(tokenizer: Tokenizer, pieces: list[_Piece], path: Path) -> Tokenizer:
-    """The tokenizer, its merges in the order of the pieces' scores.
+def _as_sentencepiece(tokenizer: Tokenizer, pieces: list[_Piece], path: Path) -> Tokenizer:
+    """The tokenizer, where transformers makes other tokens of a piece than sentencepiece does."""
+    state = json.loads(tokenizer.to_str())
+    if not any([_merge_as_scored(state, pieces), _leave_unused(state, pieces, path), _find_spaces(state, pieces)]):
+        return tokenizer
+    with as_model_error(path):
+        return Tokenizer.from_str(json.dumps(state))
+
+
+def _merge_as_scored(state: dict[str, Any], pieces: list[_Piece]) -> bool:
+    """Put merges in the order of the pieces' scores.
 
     transformers takes the pieces' order for that of their scores, which it is as long as nobody has appended any.
     """
     scores = [piece.score for piece in pieces if piece.kind == Kind.NORMAL]
     if scores == sorted(scores, reverse=True):
-        return tokenizer
-    state = json.loads(tokenizer.to_str())
+        return False
     vocabulary = Vocabulary(
         model="llama",
         pre="default",
@@ -216,8 +224,37 @@ def _merged_as_scored(tokenizer: Tokenizer, pieces: list[_Piece], path: Path) ->
         scores=[piece.score for piece in pieces],
     )
     state["model"]["merges"] = merges_by_score(vocabulary)
-    with as_model_error(path):
-        return Tokenizer.from_str(json.dumps(state))
+    return True
+
+
+def _leave_unused(state: dict[str, Any], pieces: list[_Piece], path: Path) -> bool:
+    """Take out the merges that make pieces of type UNUSED, which no text becomes.
+
+    Raises:
+        ModelError: one is on the way to a piece that is used; sentencepiece takes it back if it gets no further.
+    """
+    unused = {piece.text for piece in pieces if piece.kind == Kind.UNUSED}
+    merges = state["model"]["merges"]
+    way = next(
+        (half for left, right in merges for half in (left, right) if half in unused and left + right not in unused), None
+    )
+    if way is not None:
+        raise ModelError(
+            f"tokenizer.model: piece {way[:40]!r} is unused, but others are merged from it, which is not supported", path
+        )
+    state["model"]["merges"] = [[left, right] for left, right in merges if left + right not in unused]
+    return len(state["model"]["merges"]) < len(merges)
+
+
+def _find_spaces(state: dict[str, Any], pieces: list[_Piece]) -> bool:
+    """Spell what users defined with spaces in place of ▁, if no merge makes it: text is searched for it as it was typed."""
+    made = {left + right for left, right in state["model"]["merges"]}
+    defined = {piece.text for piece in pieces if piece.kind == Kind.USER_DEFINED and "▁" in piece.text} - made
+    names = {text: text.replace("▁", " ") for text in defined if text.replace("▁", " ") not in state["model"]["vocab"]}
+    for token in state["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    state["model"]["vocab"] = {names.get(text, text): index for text, index in state["model"]["vocab"].items()}
+    return bool(names)
 
 
 def _write(path: Path, values: Mapping[str, object]) -> None:
