@@ -34,6 +34,9 @@ class Limits:
     """For the client's STOP at this node, once it has been heard at the other one."""
     leave_seconds: float = 4.0
     """For the threads of links and sessions, once the node is told to stop."""
+    small_messages: int = 2000
+    """Messages of less than 4 kB that a session is heard a second, and so many at once; further ones wait. An honest client
+    sends some hundreds."""
     daily_rows: int = 50_000
     """Answered rows of one certificate a day, which brakes the copying of a model from its answers; 0: as many as it wants."""
     queue_bytes: int = 5 << 28

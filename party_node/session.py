@@ -11,6 +11,7 @@ Rule 2. The first failure of any thread ends the session: the client is told its
 Rule 3. What a client may make the node hold is bounded, at the first evaluator too: it receives little and makes its products.
         A block is booked with all that before anything of it is taken (engine/session/ledger.py), and what is discarded
         goes at once, what waits to be prepared included.
+Rule 4. Small messages are cheap to send and dear to hear: beyond an allowance they wait in the client's line.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from threading import Event, Lock, Thread
 import numpy as np
 
 from engine.errors import LinkError, ProtocolError, SessionStopped, TrineError
+from engine.link.keepalive import Allowance
 from engine.link.link import Link
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
@@ -36,6 +38,7 @@ from party_node.rounds import PeerLink
 
 _STUCK_SECONDS = 2.0
 _COMPLAIN_SECONDS = 1.0
+_SMALL_BYTES = 4096  # an honest client's pieces of material are larger, but for each section's last one
 
 Job = tuple[int, int, memoryview]
 """A section to prepare: first row, section, material."""
@@ -59,6 +62,8 @@ class ServedSession:
         self._watching = Thread(target=self._guarded, args=(self._watch,), name="trine-watch", daemon=True)
         self._evaluator: Evaluator | None = None
         self._peer: PeerLink | None = None
+        a_second = node.limits.small_messages
+        self._small = Allowance(a_second, a_second)
         self._rows = 0
         self._began = time.monotonic()
 
@@ -102,7 +107,7 @@ class ServedSession:
 
     def _read(self, evaluator: Evaluator) -> None:
         while True:
-            event = self._session.receive(self._link.receive())
+            event = self._session.receive(self._hear())
             if isinstance(event, Block):
                 evaluator.announce(event.first_row, event.count, event.first_position)
             elif isinstance(event, Material):
@@ -119,6 +124,14 @@ class ServedSession:
                 return
             elif isinstance(event, Bye):
                 return
+
+    def _hear(self) -> bytes | bytearray:
+        """The client's next message, later if it sends small ones without end: other sessions need the interpreter, too."""
+        data = self._link.receive()
+        while len(data) < _SMALL_BYTES and not self._small.spend():
+            if self._over.wait(1 / self._node.limits.small_messages):
+                break
+        return data
 
     def _collect(self, piece: Material) -> None:
         """Put a section's pieces together. Another section's first piece means that the one before was discarded."""

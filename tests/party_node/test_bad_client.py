@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,8 +15,8 @@ from engine.link.frames import HEADER_BYTES, HELLO_LIMIT
 from engine.session import ClientSession
 from engine.session.hello import Hello
 from engine.session.messages import Block, Material, Rewind, Step
-from tests.models.shared_small import PREFIX, greedy
-from tests.party_node.rig import QUICK, SOON, Pair, RawClient, error_code, terms
+from tests.models.shared_small import PREFIX, SharedSmall, greedy
+from tests.party_node.rig import QUICK, SOON, Pair, RawClient, error_code, identities, terms
 
 Bytes = Callable[[RawClient], bytes]
 F = FrameType
@@ -224,3 +225,23 @@ def serves(pair: Pair) -> None:
     """The next client is answered."""
     with pair.open() as conversation:
         assert len(list(conversation.generate(pair.small.prompt(3), max_tokens=2, choose=greedy))) == 2
+
+
+@pytest.mark.parametrize("kind", ["rewinds", "blocks"])
+def test_small_messages_without_end_wait_their_turn(small: SharedSmall, kind: str) -> None:
+    """Whole, legal messages, of which a node could hear tens of thousands a second and do nothing else."""
+    count, a_second = 250, 100
+    with Pair(small, identities(), replace(QUICK, small_messages=a_second)) as slow:
+        client = RawClient(slow).greet()
+        for row in range(1, count, 2):
+            client.say(1, lambda session: session.send_rewind(START))
+            if kind == "blocks":
+                client.say(1, partial(ClientSession.send_block, first_row=row, count=1, first_position=START))
+            else:
+                client.say(1, lambda session: session.send_rewind(START))
+        client.say(1, ClientSession.send_bye)
+        client.links[0].close()
+        name = client.id.hex()[:8]
+        ended = slow.nodes[0].log.wait(event="session ended", session=name)
+        client.abort()
+        assert ended["seconds"] >= (count - a_second) / a_second
