@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from threading import BoundedSemaphore
 
 from engine.errors import LinkError, ProtocolError
-from engine.gates.plan import Plan, made_bytes
+from engine.gates.plan import Plan, made_bytes, round_bytes
 from engine.link import Tls, connect
 from engine.link.frames import HEADER_BYTES, HELLO_LIMIT
 from engine.link.link import Link
@@ -77,6 +77,7 @@ class Node:
             context=spec.context,
             queue_bytes=self.limits.queue_bytes,
             made_bytes=self._made_bytes,
+            round_bytes=self._round_bytes,
             start_id=self.start_id,
             peer_fingerprint=self.peer.fingerprint,
         )
@@ -88,6 +89,9 @@ class Node:
 
     def _made_bytes(self, count: int, position: int) -> int:
         return made_bytes(self._plans, Rows(0, position, count), self.pack.role)
+
+    def _round_bytes(self, count: int, position: int) -> int:
+        return round_bytes(self._plans, Rows(0, position, count))
 
     def dial(self) -> Link:
         """A fresh link to the other node; ProtocolError no-peer."""

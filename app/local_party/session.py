@@ -26,7 +26,7 @@ from app.local_party.figures import Phase, Progress, Statistics
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import LINE_SECONDS, NodeLink
 from engine.errors import InputError, ProtocolError, SessionStopped
-from engine.gates.plan import Plan, made_bytes
+from engine.gates.plan import Plan, made_bytes, round_bytes
 from engine.link import client_tls, connect
 from engine.link.link import Link
 from engine.models.planning import plans
@@ -344,6 +344,8 @@ def open_session(
                 raise InputError(
                     f"a prepared token takes {needed:,} bytes and {link.party}'s queue has {link.session.queue_bytes:,}"
                 )
+            if not link.session.has_room(1, context - 1):
+                raise InputError(f"{context:,} tokens make a message between the nodes too long: choose a shorter context")
         greetings.wait(Ready, _READY_SECONDS, 1, 2)
         opened = Session(model, (one, two), inbox, dealer)
         undo.pop_all()
@@ -370,6 +372,7 @@ def _terms(parties: Endpoints, model: ClientModel, context: int, queue_bytes: in
             context=context,
             queue_bytes=queue_bytes,
             made_bytes=lru_cache(partial(_made_bytes, program, role)),
+            round_bytes=lru_cache(partial(_round_bytes, program)),
             start_id=start_id(),
             peer_fingerprint=parties.nodes[2 - role].fingerprint,
         )
@@ -379,6 +382,10 @@ def _terms(parties: Endpoints, model: ClientModel, context: int, queue_bytes: in
 
 def _made_bytes(program: Sequence[Plan], role: int, count: int, position: int) -> int:
     return made_bytes(program, Rows(0, position, count), role)
+
+
+def _round_bytes(program: Sequence[Plan], count: int, position: int) -> int:
+    return round_bytes(program, Rows(0, position, count))
 
 
 def _dial(parties: Endpoints, role: int) -> Link:

@@ -90,10 +90,7 @@ class Evaluation:
     def open(self, masked: Ring, extent: Extent, codec: Codec = Codec.WORDS) -> Opening:
         """Open what `masked` (zi + κi) is a share of, in the next round."""
         opening = Opening(extent, codec, self)
-        if self._recording is not None and masked.shape[0] == 0:
-            opening.settle(masked)
-        else:
-            self._pending.append((opening, masked, codec))
+        self._pending.append((opening, masked, codec))
         return opening
 
     def ready(self, c: Ring, extent: Extent, bits: int = 64) -> Opening:
@@ -105,6 +102,11 @@ class Evaluation:
     def flush(self) -> None:
         """One round: send all pending openings in one message, receive the peer's, add."""
         pending, self._pending = self._pending, []
+        if self._recording is not None:  # without rows there is nothing to exchange
+            self._recording.rounds.append([(opening.extent, codec) for opening, _, codec in pending])
+            for opening, masked, _ in pending:
+                opening.settle(masked)
+            return
         self.rounds += 1
         mine = [_encode(masked, codec) for _, masked, codec in pending]
         message = mine[0] if len(mine) == 1 else b"".join(mine)

@@ -7,7 +7,7 @@ matrix products, lie behind the others; it draws the others, and the keyed ones,
 the second evaluator is: the fixed slots of each row, then each keyed slot; to the first, those of each row that both receive.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -96,6 +96,7 @@ class Plan:
 
     slots: dict[SlotKey, Slot] = field(default_factory=dict)
     products: list[Product] = field(default_factory=list)
+    rounds: list[list[tuple[Extent, int]]] = field(default_factory=list)  #: openings of each round: elements, and bits of one
     dealt: dict[SlotKey, int] = field(default_factory=dict)  #: fixed: word offset in the row that the second evaluator receives
     both: dict[SlotKey, int] = field(default_factory=dict)  #: word offset in the row that the first evaluator receives
     dealt_words: int = 0
@@ -149,6 +150,10 @@ class Plan:
                 made += WORD * int(slot.offsets(rows)[-1])
         return made
 
+    def round_bytes(self, rows: Rows) -> int:
+        """Exact length of the section's longest message to the other evaluator, in a pass of these rows."""
+        return max((sum(int(rows.offsets(e)[-1]) * bits // 8 for e, bits in opened) for opened in self.rounds), default=0)
+
     def keyed_bounds(self, rows: Rows) -> dict[SlotKey, tuple[int, int]]:
         """Bytes of the second evaluator's material that each keyed slot takes, behind the fixed slots of all rows, in order."""
         bounds, at = {}, self.dealt_words * WORD * rows.count
@@ -166,3 +171,8 @@ def dealt_bytes(plans: Iterable[Plan], rows: Rows, role: int) -> int:
 def made_bytes(plans: Iterable[Plan], rows: Rows, role: int) -> int:
     """Exact memory of these rows at an evaluator, all sections together, once they are prepared."""
     return sum(plan.made_bytes(rows, role) for plan in plans)
+
+
+def round_bytes(plans: Sequence[Plan], rows: Rows) -> int:
+    """Exact length of the longest message between the evaluators in a pass of these rows, before the section of the answers."""
+    return max(plan.round_bytes(rows) for plan in plans[:-1])

@@ -86,8 +86,9 @@ class ClientSession(Machine[ClientEvent]):
         return self._rows.queue_bytes
 
     def has_room(self, count: int, position: int) -> bool:
-        """Whether the queue holds a block of `count` rows from `position` on beside what it has."""
-        return self._rows.queued_bytes + self._terms.made_bytes(count, position) <= self._rows.queue_bytes
+        """Whether the queue holds a block of `count` rows from `position` on beside what it has, and no round is too long."""
+        made = self._terms.made_bytes(count, position)
+        return self._rows.queued_bytes + made <= self._rows.queue_bytes and self._rows.fits_a_round(count, position)
 
     @property
     def queued_rows(self) -> int:
@@ -235,6 +236,7 @@ class ClientSession(Machine[ClientEvent]):
             sections=self._terms.sections,
             queue_bytes=queue_bytes,
             made_bytes=self._terms.made_bytes,
+            round_bytes=self._terms.round_bytes,
         )
 
 

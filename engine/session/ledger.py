@@ -13,6 +13,8 @@ Rule 6. A step is answered after all material of the blocks that it uses up has 
 Rule 7. A block counts against the queue's bound with all the memory that it will take once it is prepared, from the moment
         it is announced: a refused one has cost nothing yet. It counts until the step that uses its last row has ended, or
         it is discarded. The client learns the end later than the node, so it never counts less.
+Rule 8. A pass lies within one block, so a block whose rows together make no message between the nodes too long does so in no
+        step. The answers' section has its own bound (`max_answers`).
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.errors import ProtocolError
+from engine.link.frames import BULK_LIMIT
 
 MAX_ROW = (1 << 48) - 1
 """The last serial number for which a stream has an address (engine/prf/streams.py)."""
 MAX_BLOCK_ROWS = 64
 """Of a block at most."""
+MAX_ROUND_BYTES = BULK_LIMIT - 1
+"""Of one node's part of a round, behind the flag."""
 
 
 @dataclass(slots=True)
@@ -46,11 +51,19 @@ class _Block:
 class RowLedger:
     """The rows of one session; every method raises ProtocolError and then has changed nothing.
 
-    `sections` is how many a block's material has, `made_bytes(count, position)` what a block takes once it is prepared.
+    `sections` is how many a block's material has, `made_bytes(count, position)` what a block takes once it is prepared, and
+    `round_bytes(count, position)` the longest message between the nodes when all its rows are computed in one pass.
     """
 
     def __init__(
-        self, *, prefix: int, context: int, sections: int, queue_bytes: int, made_bytes: Callable[[int, int], int]
+        self,
+        *,
+        prefix: int,
+        context: int,
+        sections: int,
+        queue_bytes: int,
+        made_bytes: Callable[[int, int], int],
+        round_bytes: Callable[[int, int], int],
     ) -> None:
         self.position = prefix  # length of the context in tokens
         self.dealt_position = prefix  # the next position to deal a row for
@@ -60,7 +73,7 @@ class RowLedger:
         self.queue_bytes = queue_bytes
         self.step_first = self.step_count = 0  # the last step; a count of 0: it has ended
         self._prefix, self._context, self._sections = prefix, context, sections
-        self._made_bytes = made_bytes
+        self._made_bytes, self._round_bytes = made_bytes, round_bytes
         self._blocks: deque[_Block] = deque()
 
     @property
@@ -81,10 +94,16 @@ class RowLedger:
         made = self._made_bytes(count, position)
         if self.queued_bytes + made > self.queue_bytes:
             raise ProtocolError("queue-full", f"{self.queued_bytes:,} bytes and {made:,} more, over {self.queue_bytes:,}")
+        if not self.fits_a_round(count, position):
+            raise ProtocolError("out-of-range", f"{count} rows at {position} make the nodes' messages too long")
         self._blocks.append(_Block(first, count, bytes=made))
         self.queued_bytes += made
         self.last_announced = first + count - 1
         self.dealt_position += count
+
+    def fits_a_round(self, count: int, position: int) -> bool:
+        """Whether no message between the nodes is over the limit of a frame, however these rows are cut into steps."""
+        return self._round_bytes(count, position) <= MAX_ROUND_BYTES
 
     def holds(self, first: int) -> bool:
         """Whether the block that begins with this row was announced and not discarded."""

@@ -22,6 +22,7 @@ from engine.errors import ProtocolError
 from engine.link.frames import BULK_LIMIT, Data
 
 LOGIT_BYTES = 3
+OPENED_BYTES, ALARM_BYTES = 5, 2  # of a logit, and of an answered row, in the last round between the nodes
 DIGEST_BYTES = 32
 MAX_ANSWERS = 17
 """Of a step: one, and one more for each of 16 drafts."""
@@ -182,8 +183,8 @@ class Answer:
 
 
 def max_answers(vocab: int) -> int:
-    """How many answers a step may ask for: so many that ANSWER fits a frame, and `MAX_ANSWERS` at most."""
-    return min(MAX_ANSWERS, (BULK_LIMIT - Answer.layout.size) // (vocab * LOGIT_BYTES))
+    """How many answers a step may ask for: so many that ANSWER and the nodes' ROUND fit a frame, and `MAX_ANSWERS` at most."""
+    return min(MAX_ANSWERS, (BULK_LIMIT - Answer.layout.size) // (vocab * OPENED_BYTES + ALARM_BYTES))
 
 
 def answer_digest(alarm: int, logits: Data) -> bytes:

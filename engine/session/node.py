@@ -215,4 +215,5 @@ class NodeSession(Machine[NodeEvent]):
             sections=self._terms.sections,
             queue_bytes=queue_bytes,
             made_bytes=self._terms.made_bytes,
+            round_bytes=self._terms.round_bytes,
         )

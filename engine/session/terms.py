@@ -12,7 +12,8 @@ class Terms:
 
     `context` is the number of tokens a node bears at most or a client asks for, `queue_bytes` likewise
     for the memory of prepared rows; a client may ask for less queue than the node has, and gets what both have.
-    `made_bytes(count, position)` is that memory at this link's node, for a block of `count` rows from `position` on.
+    `made_bytes(count, position)` is that memory at this link's node, for a block of `count` rows from `position` on;
+    `round_bytes(count, position)` the longest message that its rows make the nodes send each other.
     """
 
     program: str
@@ -25,5 +26,6 @@ class Terms:
     context: int
     queue_bytes: int
     made_bytes: Callable[[int, int], int] = field(repr=False)
+    round_bytes: Callable[[int, int], int] = field(repr=False)
     start_id: str  # 16 bytes, drawn when this process started
     peer_fingerprint: str  # of the certificate of the other node

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from app.local_party import Conversation, Endpoint, Endpoints
-from engine.gates.plan import Plan, made_bytes
+from engine.gates.plan import Plan, made_bytes, round_bytes
 from engine.link import Connection, Frame, FrameType, Identity, client_tls, connect, decode, encode, make_identity, server_tls
 from engine.models.planning import plans
 from engine.provision.pack import load_node_pack
@@ -165,6 +165,7 @@ def terms(small: SharedSmall, who: Identities, role: int, **changes: Any) -> Ter
         "context": spec.context,
         "queue_bytes": 1 << 30,
         "made_bytes": partial(_made_bytes, plans(spec), role),
+        "round_bytes": partial(_round_bytes, plans(spec)),
         "start_id": "5" * 32,
         "peer_fingerprint": who.nodes[2 - role].fingerprint,
     }
@@ -173,6 +174,10 @@ def terms(small: SharedSmall, who: Identities, role: int, **changes: Any) -> Ter
 
 def _made_bytes(program: list[Plan], role: int, count: int, position: int) -> int:
     return made_bytes(program, Rows(0, position, count), role)
+
+
+def _round_bytes(program: list[Plan], count: int, position: int) -> int:
+    return round_bytes(program, Rows(0, position, count))
 
 
 class RawClient:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.gates.plan import Kind
+from engine.gates.plan import Kind, round_bytes
 from engine.gates.sides import Dealing, Material
 from engine.parties.dealer import Abandoned, StepRequest
 from engine.prf import Stream
 from engine.ring.fixed import Ring
+from engine.session.messages import ALARM_BYTES, MAX_ANSWERS, OPENED_BYTES
 from engine.wire import Rows
 from tests.engine.trio import Trio, prompt, small_model
 
@@ -86,6 +87,27 @@ def test_prepared_rows_take_the_memory_that_their_block_is_booked_with() -> None
             roots = {id(root): root.nbytes for material in found.sections if material for root in map(_root, _memory(material))}
             assert sum(roots.values()) == trio.dealer.made_bytes(count, position, role)
             assert sum(m.nbytes for m in found.sections if m) <= trio.dealer.made_bytes(count, position, role)
+
+
+def test_rounds_have_their_planned_lengths() -> None:
+    """So that a block is refused before anything of it is computed, if a message of its rows would fit no frame."""
+    trio = Trio(small_model())
+    plans = trio.dealer.plans
+    for count in (1, 3, 64):
+        position = trio.dealer.dealt_position
+        sent = trio.step(prompt(count, count)).sent
+        rows = Rows(0, position, count)
+        assert max(map(len, sent[0])) == max(round_bytes(plans, rows), plans[-1].round_bytes(rows.part(count - 1, count)))
+        lengths = [len(message) for message in sent[0]]
+        layers = lengths[: -len(plans[-1].rounds)]
+        assert max(layers) == max(map(len, sent[1][: len(layers)])) == round_bytes(plans, rows)
+        assert len(lengths) == sum(len(plan.rounds) for plan in plans)
+
+
+def test_the_last_round_has_room_for_what_the_answers_open() -> None:
+    """`max_answers` counts it by these two numbers."""
+    sent = Trio(small_model()).step(prompt(20, 1), MAX_ANSWERS).sent
+    assert len(sent[0][-1]) == len(sent[1][-1]) == MAX_ANSWERS * (307 * OPENED_BYTES + ALARM_BYTES)
 
 
 def _memory(material: Material) -> list[Ring]:

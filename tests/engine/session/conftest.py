@@ -35,6 +35,7 @@ def make_terms(role: int) -> Terms:
         context=CONTEXT,
         queue_bytes=100,
         made_bytes=made_bytes,
+        round_bytes=lambda count, position: count,
         start_id="0d" * 16,
         peer_fingerprint="e" * 64,
     )

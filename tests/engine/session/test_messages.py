@@ -16,7 +16,19 @@ from engine.errors import CODES, ProtocolError
 from engine.link.frames import BULK_LIMIT
 from engine.session import Answer, PeerError, Step, answer_digest, compare, max_answers
 from engine.session.hello import ERROR_BYTES, PROTOCOL, Hello, PeerHello, Welcome
-from engine.session.messages import MAX_ANSWERS, Block, Bye, Material, Progress, Ready, Rewind, Stop, Stopped
+from engine.session.messages import (
+    ALARM_BYTES,
+    MAX_ANSWERS,
+    OPENED_BYTES,
+    Block,
+    Bye,
+    Material,
+    Progress,
+    Ready,
+    Rewind,
+    Stop,
+    Stopped,
+)
 
 HELLO = {
     "protocol": PROTOCOL,
@@ -144,13 +156,13 @@ def test_a_step_is_read_as_it_was_written(count: int, answers: int, width: int, 
     assert read.kappa2.flags.aligned
 
 
-@pytest.mark.parametrize("vocab", [11, 49152, 1 << 20, 2 << 20, 20 << 20])
+@pytest.mark.parametrize("vocab", [11, 49152, 1 << 20, 2 << 20, 12 << 20])
 def test_no_step_asks_for_more_than_its_answer_has_room_for(vocab: int) -> None:
     """The last that is taken fits a frame, whatever the vocabulary; one more is refused before anything is computed."""
     most = max_answers(vocab)
     assert 1 <= most <= MAX_ANSWERS
-    assert Answer.layout.size + most * vocab * 3 <= BULK_LIMIT
-    assert most == MAX_ANSWERS or Answer.layout.size + (most + 1) * vocab * 3 > BULK_LIMIT
+    assert Answer.layout.size + most * (vocab * OPENED_BYTES + ALARM_BYTES) <= BULK_LIMIT
+    assert most == MAX_ANSWERS or Answer.layout.size + (most + 1) * (vocab * OPENED_BYTES + ALARM_BYTES) > BULK_LIMIT
     for answers in (most, most + 1):
         data = b"".join(Step(1, 4, answers, np.zeros(20, np.uint32), np.zeros((20, 0), np.int64)).parts())
         if answers <= most:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,36 @@ from engine.errors import ProtocolError
 from engine.link.frames import FrameType, FrameWriter
 from engine.prf import Label, Stream
 from engine.prf.streams import ROWS
-from engine.session import Discarded, Material, State, Step
-from engine.session.ledger import MAX_ROW, RowLedger
+from engine.session import ClientSession, Discarded, Material, State, Step
+from engine.session.ledger import MAX_ROUND_BYTES, MAX_ROW, RowLedger
 from engine.session.messages import Answer, Block, Parts, Progress, Rewind, Stopped
+from tests.engine.session.conftest import make_terms
 
 MakeStep = Callable[..., Step]
 
 
 def ledger(**changes: Any) -> RowLedger:
     """One whose rows take 6 bytes each."""
-    honest = {"prefix": 4, "context": 20, "sections": 2, "queue_bytes": 100, "made_bytes": lambda count, position: 6 * count}
+    honest = {"prefix": 4, "context": 20, "sections": 2, "queue_bytes": 100}
+    honest |= {"made_bytes": lambda count, position: 6 * count, "round_bytes": lambda count, position: count}
     return RowLedger(**(honest | changes))
+
+
+def test_a_block_whose_round_fits_no_frame_is_refused_when_it_is_announced() -> None:
+    """Before its material has come, and whatever steps would cut it: each row at 10 takes half a frame."""
+    rows = ledger(prefix=10, context=40, queue_bytes=1000, round_bytes=lambda count, position: count * (MAX_ROUND_BYTES // 2))
+    assert rows.fits_a_round(2, 10)
+    assert code(rows.announce, 1, 3, 10) == "out-of-range"
+    assert (rows.queued_bytes, rows.last_announced, rows.dealt_position) == (0, 0, 10)
+    rows.announce(1, 2, 10)
+
+
+def test_a_client_begins_no_block_whose_round_fits_no_frame() -> None:
+    """It waits for room, and halves the block (app/local_party/dealing.py)."""
+    terms = replace(make_terms(1), round_bytes=lambda count, position: count * (MAX_ROUND_BYTES // 2))
+    session = ClientSession(terms, bytes(16))
+    assert session.has_room(2, 4)
+    assert not session.has_room(3, 4)
 
 
 def code(act: Callable[..., object], *arguments: object) -> str:
