@@ -2,7 +2,7 @@
 
 NAME: a shape's name, SHAPE:ROWS@PAST for one row (smollm2-layer:1@16), "local" or "wide" (rows through relays), "demo" (the
 real one beside what it promises); without names, all of it. "drafts" alone measures answers of the demo model with and
-without drafts (benchmarks/drafts.py).
+without drafts (benchmarks/drafts.py); "alarm" alone computes what an alarm for values outside their windows would cost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import drafts, promises, roofline
+from benchmarks import alarm, drafts, promises, roofline
 from benchmarks.demo import measure_demo
 from benchmarks.measure import measure
 from benchmarks.parties import ONE_THREAD
@@ -50,12 +50,15 @@ def main() -> None:
     parser.add_argument("--peer", choices=["", "spu"], default="")
     parser.add_argument("--quick", action="store_true", help="few repetitions: for trying the benchmark itself")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
-    parser.add_argument("--model", type=Path, help="a shared model for the demo, in place of the demo's own")
+    parser.add_argument("--model", type=Path, help="a shared model for the demo or the alarm, in place of the demo's own")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     if options.names == ["drafts"]:
         for row in drafts.measure():
             print(drafts.line(row), flush=True)
+        return
+    if options.names == ["alarm"]:
+        print("\n".join(alarm.both(options.model)))
         return
     rows = chosen(options.names)
     peer = Peer() if options.peer else None

@@ -140,7 +140,7 @@ WIDE = (
 def weights(shape: Shape) -> Callable[[str], Real]:
     """Random program tensors by name, [out, in]: unit residual, products of about unit rms. `KEPT_BYTES` are kept."""
     kept: dict[str, NDArray[np.float32]] = {}
-    sizes = _bare(shape, 1).tensors()
+    sizes = bare(shape, 1).tensors()
 
     def tensor(name: str) -> Real:
         values = kept.get(name)
@@ -162,7 +162,8 @@ def _random(name: str, out: int, inner: int) -> NDArray[np.float32]:
     return values
 
 
-def _bare(shape: Shape, prefix: int) -> ModelSpec:
+def bare(shape: Shape, prefix: int) -> ModelSpec:
+    """The shape's metadata before calibration: windows do not matter yet."""
     source = np.random.Generator(np.random.PCG64(5))
     sizes = {
         "name": shape.title,
@@ -186,7 +187,7 @@ def _bare(shape: Shape, prefix: int) -> ModelSpec:
 
 def specification(shape: Shape, prefix: int, tensor: Callable[[str], Real]) -> ModelSpec:
     """The shape's public metadata, calibrated on 48 random tokens; `prefix` public tokens stand before every row."""
-    spec = _bare(shape, prefix)
+    spec = bare(shape, prefix)
     source = np.random.Generator(np.random.PCG64(6))
     texts = [source.integers(0, shape.vocab, 24).tolist() for _ in range(2)]
     return calibrated(spec, observe(spec, tensor, texts, lambda done: None)[0])
