@@ -42,7 +42,7 @@ EDGE = 0.75  #: a value beyond this part of its window is reported
 FAR = 0.05  #: and logits that are off by more than this part of their spread: thirty times what the demo model has
 COVERED = (
     "look-up windows hold every row of the embedding and what calibration saw on text and on unusual tokens, with margins; "
-    "at run time nothing tells that a value leaves one, but that a step which is garbled each time is given up"
+    "at run time nothing tells that a value has left one, unless its step is garbled three times in a row and given up"
 )
 INTERRUPTED = 130
 MAX_IDENTITY = 40  #: bytes of an identity's name; a certificate has room for 64, some of them ours
@@ -136,23 +136,23 @@ def check(
     """Compare the engine's next-token distributions with the plaintext's, on text that calibration did not see."""
     with _errors(), _progress() as report:
         accuracy, use = check_model(shared, model, tokens, report)
-    beyond = {f"{section}.{name}": value for (section, name), value in use.items() if value > EDGE}
+    beyond = {name: value for name, value in use.items() if value > EDGE}
     if as_json:
         sys.stdout.write(json.dumps(asdict(accuracy) | {"beyond": beyond, "largest_use": max(use.values())}) + "\n")
     else:
-        _print_table(accuracy, beyond, max(use.values()))
+        print_table(accuracy, beyond, max(use.values()))
     if beyond or not accuracy.logit_error <= FAR:  # nor is NaN
         raise typer.Exit(1)
 
 
-def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tuple[Accuracy, dict[tuple[int, str], float]]":
-    """(the accuracy, how much of each window was used) of a shared model, all three parties in this process."""
+def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tuple[Accuracy, dict[str, float]]":
+    """(the accuracy, each window's use by LAYER.NAME or NAME) of a shared model, all three parties in this process."""
     from app.reading import read_checking
     from engine.parties.trio import Trio
     from engine.provision import check as checking
     from engine.provision.checkpoint import open_checkpoint
     from engine.provision.pack import ROLES, load_node_pack, load_sharing
-    from engine.provision.use import window_use
+    from engine.provision.use import table_name, window_use
     from engine.provision.weights import WeightSource
 
     client = load_sharing(shared)
@@ -168,7 +168,7 @@ def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tu
     weights = WeightSource(checkpoint)
     total = sum(map(len, pieces))
     accuracy, seen = checking.check(trio, weights, spec, pieces, lambda done: report("comparing", done, total))
-    return accuracy, window_use(spec, seen)
+    return accuracy, {table_name(spec, key): value for key, value in window_use(spec, seen).items()}
 
 
 @app.command()
@@ -198,7 +198,10 @@ def identity(
     )
 
 
-def _print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float) -> None:
+def print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float) -> None:
+    """What `check` says: the figures, and each window that is nearly left, by the names that a step's error has."""
+    from engine.parties.redo import place
+
     table = Table(title=f"Engine beside plaintext, {accuracy.tokens} tokens", show_header=False)
     table.add_row("logit error, rms / spread", f"{accuracy.logit_error:.3%}")
     table.add_row("total variation of the next token, mean", f"{accuracy.total_variation:.5f}")
@@ -214,7 +217,8 @@ def _print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float)
         console.print("the logits are far from the plaintext's: is this the checkpoint that was shared?", highlight=False)
     console.print(f"{COVERED}.", highlight=False, soft_wrap=True)
     for name, value in beyond.items():
-        console.print(f"window {name}: used to {value:.0%}; beyond 100 % a value wraps into a wrong cell", highlight=False)
+        what = f"{place(name)}: {value:.0%} of the window used; a value beyond 100 % is computed wrongly, and nothing tells"
+        console.print(what, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.model_cli import checkpoint_name
+from app.model_cli import checkpoint_name, print_table
 from engine.link import load_identity
+from engine.provision.check import Accuracy
 from tests.models import small_llama
 
 
@@ -50,6 +51,15 @@ def test_share_then_check_a_small_model(tmp_path: Path) -> None:
     assert figures["logit_error"] < 0.01
     assert abs(figures["perplexity"] / figures["plain_perplexity"] - 1) < 0.02
     assert checked.returncode == (1 if figures["beyond"] else 0)
+
+
+def test_check_says_which_window_is_nearly_left_and_what_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    accuracy = Accuracy(90, 0.001, 0.001, 1.0, 5.0, 5.0, 2.0**-18, 0, 0.002)
+    print_table(accuracy, {"3.silu": 0.82, "logit": 1.04}, 1.04)
+    said = capsys.readouterr().out
+    assert "layer 3's arguments of SiLU: 82% of the window used" in said
+    assert "the logits: 104% of the window used; a value beyond 100 % is computed wrongly, and nothing tells" in said
+    assert "nothing tells that a value has left one, unless its step is garbled three times" in said
 
 
 def test_check_refuses_what_does_not_belong_together(model: Path, tmp_path: Path) -> None:
