@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
@@ -47,7 +47,7 @@ def keeping_filters(twins: Twins) -> dict[str, Callable[..., object]]:
 
     @pass_context
     def method(context: Context, value: object, name: str, *args: Any, **options: Any) -> object:
-        done = kept.method(value, name, args, options) if type(value) is str else None
+        done = kept.method(value, name, args, options) if kept.is_kept(value) else None
         if done is not None:
             return done
         plain = twins.plain_value(value) if isinstance(value, str) else value
@@ -58,7 +58,7 @@ def keeping_filters(twins: Twins) -> dict[str, Callable[..., object]]:
     def filtering(name: str) -> Callable[..., object]:
         @pass_context
         def apply(context: Context, value: object, *args: Any, **options: Any) -> object:
-            done = kept.filter(value, name, args, options) if type(value) is str else None
+            done = kept.filter(value, name, args, options) if kept.is_kept(value) else None
             if done is not None:
                 return done
             given = twins.plain_value(value), kept.plain(args), kept.plain(options)
@@ -88,6 +88,10 @@ class _Kept:
 
     def __init__(self, twins: Twins) -> None:
         self._twins = twins
+
+    def is_kept(self, value: object) -> TypeGuard[str]:
+        """Whether a value is a text with something of the template's in it: others are plain, and quicker done as such."""
+        return type(value) is str and self._twins.plain(value) is not value
 
     def plain(self, values: Any) -> Any:
         return self._twins.plain_value(values)
@@ -124,7 +128,7 @@ class _Kept:
 
     def percent(self, left: object, right: object) -> object:
         """`left` % `right`."""
-        done = self._by_percent(left, right) if type(left) is str else None
+        done = self._by_percent(left, right) if self.is_kept(left) else None
         if done is not None:
             return done
         left_plain: Any = self.plain(left)
