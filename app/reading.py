@@ -106,7 +106,12 @@ def _answer(path: Path, what: str) -> dict[str, object]:
 
 
 def main() -> None:
-    """The child: one JSON object on stdout; any other end is the parent's to explain."""
+    """The child: one JSON object on stdout; any other end is the parent's to explain.
+
+    The libraries, which print there what they make of a file, are given another place for it.
+    """
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     path, what, seconds, memory = Path(sys.argv[1]), *sys.argv[2:]
     if os.path.isdir(path):  # which raises nothing
         prepare()
@@ -124,7 +129,8 @@ def main() -> None:
     except BaseException as error:  # whatever the libraries raise; a panic in Rust is a BaseException
         what = " ".join(str(error).split())[:160]
         answer = {"error": f"{path}: its tokenizer or its chat template fails ({what})"}
-    sys.stdout.write(json.dumps(answer))
+    with answers:
+        answers.write(json.dumps(answer))
 
 
 if __name__ == "__main__":

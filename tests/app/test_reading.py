@@ -40,6 +40,14 @@ def test_texts_are_those_of_the_tokenizer_and_the_template(tmp_path: Path) -> No
     assert sum(map(len, read_checking(path, 100).texts)) == 100
 
 
+def test_what_a_library_prints_is_no_part_of_the_answer(tmp_path: Path) -> None:
+    path = small_llama.write_huggingface(SMALL, tmp_path / "model")
+    words = json.loads((path / "tokenizer_config.json").read_text())
+    words["bos_token"] = {"content": "<|im_start|>", "unheard_of": 1}
+    (path / "tokenizer_config.json").write_text(json.dumps(words))
+    assert read_calibration(path, TIGHT).prefix[0] == 1
+
+
 @pytest.mark.parametrize(
     ("template", "what"),
     [
