@@ -27,11 +27,9 @@ from tests.app.window.test_layout import cut
 from tests.app.window.test_start import SlowStart
 
 SCREENS = {
-    "1366x768 at 2": (683, 384),
     "1280x720 at 2": (640, 360),
     "1280x720 at 3": (427, 240),
     "1024x600": (1024, 600),
-    "1024x600 at 2": (512, 300),
     "800x480 at 2": (400, 240),
 }
 
