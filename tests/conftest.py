@@ -16,8 +16,9 @@ from hypothesis import settings
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Who starts the tests in the background may have Ctrl-C ignored, which every process would inherit.
+# Who starts the tests in the background may have Ctrl-C ignored, or a hang-up, which every process would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The first example may compile kernels and the machine may be busy: time is pytest-timeout's.
 settings.register_profile("trine", deadline=None)

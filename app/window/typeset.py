@@ -101,7 +101,8 @@ class Typesetter:
                     self._begin(self._form(), self._characters())
                     self.cursor.insertText(restored(token.content.strip("\n")).replace("\n", _BREAK), self._characters())
                 case "fence" | "code_block":
-                    self._code(restored(token.content).removesuffix("\n"), token.info.partition(" ")[0].strip().lower())
+                    language, _, more = restored(token.info).strip().partition(" ")
+                    self._code(restored(token.content).removesuffix("\n"), language.lower(), more)
                 case "table_open":
                     end = next(i for i in range(at, len(tokens)) if tokens[i].type == "table_close")
                     self._table(tokens[at:end])
@@ -284,8 +285,8 @@ class Typesetter:
             form.setBackground(QColor(self._colors.code))
         return form
 
-    def _code(self, text: str, language: str) -> None:
-        """Lines of code in a frame of their own ground, wrapped rather than cut, coloured."""
+    def _code(self, text: str, language: str, more: str) -> None:
+        """Lines of code in a frame of their own ground, wrapped rather than cut, coloured; `more` stood behind the language."""
         self._hold_item()
         frame = QTextFrameFormat()
         frame.setBackground(QColor(self._colors.code))
@@ -299,6 +300,8 @@ class Typesetter:
         characters = self._code_format(QTextCharFormat())
         self.cursor.setBlockFormat(line)
         self.cursor.setBlockCharFormat(characters)
+        if more:
+            self.cursor.insertText(f"{more}\n", self._with(characters, color=self._colors.muted, italic=True))
         for piece, color in colored(language, text, self._colors.code_style):
             self._lines(piece, self._with(characters, color=color), text.count("\n"))
         self._close_frame(inside)

@@ -256,6 +256,35 @@ def test_a_growing_answer_looks_as_the_whole_one(text: str) -> None:
     assert grown.toPlainText() == "another"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a paragraph\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nbehind it",
+        "one\n\n| a\n| b\n\nno table",
+        "before\n\n$$\nx^2\n\ny\n$$\n\nbehind",
+        "before\n\n\\[ x\n\na sentence behind it\n\n- one\n- two",
+        "before\n\n\\[ x \\] is what a sentence says\n\nbehind",
+        "---\n\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
+    ],
+)
+def test_what_turns_out_to_be_something_else_looks_so_in_a_growing_answer(text: str) -> None:
+    grown = AnswerDocument()
+    for end in range(1, len(text) + 1):
+        grown.show_markdown(text[:end], LIGHT, last=end == len(text))
+        assert grown.toHtml() == document(text[:end]).toHtml(), text[:end]
+
+
+def test_what_stands_behind_the_language_of_code_is_shown(qtbot: QtBot) -> None:
+    made = document("```python title=a.py\nx = 1\n```")
+    assert inside(frames(made)[0]).split("\n") == ["title=a.py", "x = 1"]
+
+
+def test_a_formula_that_is_not_closed_takes_no_paragraph_behind_it(qtbot: QtBot) -> None:
+    made = document("\\[ x = 1\n\n**bold** text")
+    assert "bold text" in made.toPlainText()
+    assert "**" not in made.toPlainText()
+
+
 def test_only_the_last_block_of_a_growing_answer_is_written_again(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
     real = markdown.blocks
