@@ -85,6 +85,7 @@ def settled(
         _drop(state, template, rows, path),
         _declare(state, template),
         _keep_apart(state),
+        _make_sure(state),
     ]
     if not any(changes):
         return tokenizer
@@ -154,6 +155,11 @@ def _keep_apart(state: dict[str, Any]) -> bool:
     """Take out the merges that make a control token."""
     controls = {token["content"] for token in state["added_tokens"] if token["special"]}
     return _drop_merges(state, lambda left, right: left + right in controls)
+
+
+def _make_sure(state: dict[str, Any]) -> bool:
+    """Take out the dropout of training, with which a text has other tokens each time."""
+    return bool(state["model"].pop("dropout", None))
 
 
 def _drop_merges(state: dict[str, Any], unwanted: Callable[[str, str], bool]) -> bool:

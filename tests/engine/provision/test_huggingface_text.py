@@ -286,3 +286,9 @@ def test_special_tokens_of_every_form_reach_the_template(tmp_path: Path) -> None
     assert chat_of(open_checkpoint(path)).encode_chat(QUESTION)[-1] == 0
     edit(path / "tokenizer_config.json", lambda value: value.update(bos_token=None, eos_token=None, pad_token=None))
     assert 1 not in chat_of(open_checkpoint(path)).encode_chat(QUESTION)
+
+
+def test_a_text_has_the_same_tokens_each_time(tmp_path: Path) -> None:
+    path, calm = small(tmp_path / "model"), chat_of(open_checkpoint(small(tmp_path / "calm")))
+    edit(path / "tokenizer.json", lambda value: value["model"].update(dropout=0.9))
+    assert chat_of(open_checkpoint(path)).encode_chat(QUESTION) == calm.encode_chat(QUESTION)
