@@ -202,6 +202,8 @@ def _declared(words: Fields | None) -> dict[str, int]:
 def _as_sentencepiece(tokenizer: Tokenizer, pieces: list[_Piece], path: Path) -> Tokenizer:
     """The tokenizer, where transformers makes other tokens of a piece than sentencepiece does."""
     state = json.loads(tokenizer.to_str())
+    if "merges" not in state["model"]:  # another class was asked for, which merges nothing
+        return tokenizer
     if not any([_merge_as_scored(state, pieces), _leave_unused(state, pieces, path), _find_spaces(state, pieces)]):
         return tokenizer
     with as_model_error(path):

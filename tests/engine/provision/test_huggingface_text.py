@@ -292,3 +292,9 @@ def test_a_text_has_the_same_tokens_each_time(tmp_path: Path) -> None:
     path, calm = small(tmp_path / "model"), chat_of(open_checkpoint(small(tmp_path / "calm")))
     edit(path / "tokenizer.json", lambda value: value["model"].update(dropout=0.9))
     assert chat_of(open_checkpoint(path)).encode_chat(QUESTION) == calm.encode_chat(QUESTION)
+
+
+def test_a_tokenizer_model_that_another_class_reads(tmp_path: Path) -> None:
+    path = made.directory(tmp_path / "model", 420, {"tokenizer_class": "XLNetTokenizer"}, {"tokenizer.model": made.pieces()})
+    theirs = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
+    assert open_checkpoint(path).tokenizer.encode("the boats").ids == theirs("the boats").input_ids
