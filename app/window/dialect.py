@@ -57,6 +57,14 @@ class Block:
     end: int
     tokens: tuple[Token, ...] | None
 
+    def is_sure(self, last: int) -> bool:
+        """Whether more text leaves its beginning where it is, if `last` is the last line of the text, which may not be whole.
+
+        The second line of a table makes it one, and what looks like a formula may turn out to be a sentence.
+        """
+        kind = self.tokens[0].type if self.tokens else ""
+        return kind != "formula" and self.first + (kind in ("table_open", "")) < last
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -180,33 +188,38 @@ def _definition(state: StateBlock, first: int, end: int, silent: bool) -> bool:
 
 
 def _formula_block(state: StateBlock, first: int, end: int, silent: bool) -> bool:
-    """A formula on lines of its own; one that is not closed yet reaches to the end, as a block of code does."""
+    """A formula on lines of its own. One that is not closed yet reaches to the end, as a block of code does.
+
+    If it begins on the line that opens it, it ends at a blank line.
+    """
     opening = _BLOCK_FORMULA.match(state.src, state.bMarks[first] + state.tShift[first])
     if opening is None or state.is_code_block(first) or opening.end() > state.eMarks[first]:
         return False
     name = opening.group(1)
     closing = f"\\end{{{name}}}" if name else {"$$": "$$"}.get(opening.group(), "\\]")
+    alone = bool(name) or not state.src[opening.end() : state.eMarks[first]].strip()
     last = first
-    while last < end:
-        if last > first and state.sCount[last] < state.blkIndent and not state.isEmpty(last):
-            return False  # the quotation or the list's item ends before the formula does
-        start = opening.end() if last == first else state.bMarks[last]
-        found = state.src.find(closing, start, state.eMarks[last])
+    while last < end and (last == first or _goes_on(state, last, past_blanks=alone)):
+        found = state.src.find(closing, opening.end() if last == first else state.bMarks[last], state.eMarks[last])
         if found >= 0:
             if state.src[found + len(closing) : state.eMarks[last]].strip(" .,;"):
                 return False  # part of a sentence
             break
         last += 1
     else:
-        if state.src[opening.end() : state.eMarks[first]].strip() and not name:
-            return False
-        last = end - 1
+        last -= 1
     if not silent:
         state.line = last + 1
         token = state.push("formula", "", 0)
         token.content = state.getLines(first, last + 1, state.blkIndent, False)
         token.map = [first, last + 1]
     return True
+
+
+def _goes_on(state: StateBlock, line: int, *, past_blanks: bool) -> bool:
+    if state.isEmpty(line):
+        return past_blanks
+    return state.sCount[line] >= state.blkIndent  # else the quotation or the list's item ends before the formula does
 
 
 def _formula(state: StateInline, silent: bool) -> bool:

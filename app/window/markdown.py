@@ -103,10 +103,7 @@ class AnswerDocument(QTextDocument):
         if readable < len(lines):
             found.append(Block(readable, len(lines), None))
         for block in found:
-            # A line that is not whole may still belong to the block before it; and behind an empty paragraph, such as a
-            # rule, nothing can be taken away again: Qt then gives it the form of what was taken.
-            empty = not typesetter.fresh and typesetter.cursor.block().length() == 1
-            if block.first < len(lines) - 1 and not empty:
+            if block.is_sure(len(lines) - 1) and typesetter.can_come_back:
                 line, position, fresh = block.first, typesetter.cursor.position(), typesetter.fresh
             typesetter.write(block, lines)
         cursor.endEditBlock()

@@ -80,6 +80,14 @@ class Typesetter:
         self._level = 0
         self._fixed = [QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont).family(), "DejaVu Sans Mono"]
 
+    @property
+    def can_come_back(self) -> bool:
+        """Whether what is written from here on can be taken away again, and nothing else.
+
+        Behind an empty paragraph, such as a rule, it cannot: Qt gives that one the form of what is taken away.
+        """
+        return self.fresh or self.cursor.block().length() > 1
+
     def write(self, block: Block, lines: Sequence[str]) -> None:
         """One block of the outermost level; `lines` are those of the whole text."""
         if block.tokens is None:

@@ -265,12 +265,16 @@ def test_a_growing_answer_looks_as_the_whole_one(text: str) -> None:
         "before\n\n\\[ x\n\na sentence behind it\n\n- one\n- two",
         "before\n\n\\[ x \\] is what a sentence says\n\nbehind",
         "---\n\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
+        "one\n| a | b |\n|---|:--:|*c*\nno table",
+        "one\n$$\nx^2\n$$ is a square",
+        "a\n\n$$1. b\n1. $c$\n\n$$\n\n\\[\n",
+        "- item\n  $$\n  x\n\nbehind $$ it",
     ],
 )
 def test_what_turns_out_to_be_something_else_looks_so_in_a_growing_answer(text: str) -> None:
     grown = AnswerDocument()
     for end in range(1, len(text) + 1):
-        grown.show_markdown(text[:end], LIGHT, last=end == len(text))
+        grown.show_markdown(text[:end], LIGHT)
         assert grown.toHtml() == document(text[:end]).toHtml(), text[:end]
 
 
