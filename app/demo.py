@@ -75,12 +75,13 @@ class Demo:
             LinkError: a node did not start; the end of its log is in the text.
         """
         missing = [role for role in ROLES if role not in self._nodes or self._nodes[role].ended]
+        for role in missing:
+            if role in self._nodes:
+                self._nodes[role].close()  # waits for its end, when its port is free
         with ExitStack() as undo, ExitStack() as sockets:  # closed once they are inherited, so that a dead node's port refuses
             listeners = {role: sockets.enter_context(listening(self._ports[role])) for role in missing}
             self._ports |= {role: listener.getsockname()[1] for role, listener in listeners.items()}
             for role, listener in listeners.items():
-                if role in self._nodes:
-                    self._nodes[role].close()
                 pack, peer_port = self._directory / f"node{role}", self._ports[3 - role]
                 self._nodes[role] = undo.enter_context(NodeProcess(self._parties, pack, role, listener, peer_port))
             sockets.close()
