@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
 from engine.errors import InputError, LinkError
 from engine.ring.core_files import forbid_core_files
+from engine.ring.standard_files import open_standard_files
 from party_node.outlet import STDOUT
 from party_node.signals import Signals
 
@@ -76,20 +76,10 @@ def listening(listen: str | None, listen_fd: int | None) -> socket.socket:
         raise LinkError(f"cannot listen: {error.strerror or error}", listen or f"descriptor {listen_fd}") from error
 
 
-def _open_standard_files() -> None:
-    """Where a shell closed one (`<&-`, `>&-`) there is nothing: the next socket would take its number, and get the log."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
-
-
 def main() -> None:
     """The console command."""
     forbid_core_files()
-    _open_standard_files()
+    open_standard_files()
     signals = Signals()
     _one_thread_a_library()
     from party_node.command import command

@@ -363,7 +363,7 @@ main()
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_standard_file_is_as_good_as_dev_null(closed: str, tmp_path: Path) -> None:
     """A socket or a pipe that took its number would be taken for it."""
-    program = "import os, app.cli; app.cli._open_standard_files(); os._exit(0 if os.pipe()[0] > 2 else 1)"
+    program = "import os, app.cli; app.cli.open_standard_files(); os._exit(0 if os.pipe()[0] > 2 else 1)"
     done = subprocess.run(["sh", "-c", f'exec "$0" -c "{program}" {closed}', sys.executable], check=False)
     assert done.returncode == 0
 
