@@ -4,8 +4,8 @@ import sys
 from importlib import import_module
 
 from app.signals import leaving_at_once
-from engine.ring.core_files import forbid_core_files
-from engine.ring.standard_files import open_standard_files
+from engine.host.core_files import forbid_core_files
+from engine.host.standard_files import open_standard_files
 
 INTERRUPTED = 130
 

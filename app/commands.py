@@ -25,7 +25,7 @@ from app.display import why_no_window
 from app.signals import unwinding
 from app.visible import as_text, forgive_letters, read_question, shown, writes
 from engine.errors import InputError, TrineError
-from engine.ring.process import DESKTOP_BYTES, tune_process
+from engine.host.process import DESKTOP_BYTES, tune_process
 
 __all__ = ["app"]
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from app.local_party import Conversation, Endpoints
 from app.local_party.session import warm_up
 from app.node_process import NodeProcess, Parties, listening, wait_until_ready
+from engine.host.process import keep_apart
 from engine.provision.pack import ROLES, ClientModel, load_sharing
-from engine.ring.process import keep_apart
 
 if TYPE_CHECKING:
     from engine.generate.tokenizer import ChatTokenizer

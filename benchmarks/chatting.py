@@ -23,8 +23,8 @@ from app.chat import Chat, Done, Event, Failed, Settings
 from app.demo import Demo, demo
 from app.local_party import Conversation, Phase
 from benchmarks.processes import memory, status, wait_until_idle, watching
+from engine.host.process import DESKTOP_BYTES, tune_process
 from engine.ring.fixed import Real
-from engine.ring.process import DESKTOP_BYTES, tune_process
 
 TEXT = Path(__file__).resolve().parents[1] / "assets" / "calibration"
 QUESTIONS = (

@@ -29,10 +29,10 @@ from benchmarks.layer import SECTION, LayerDealer
 from benchmarks.meter import Meter, install
 from benchmarks.model import read_expected, read_seeds, read_spec
 from engine.errors import LinkError
+from engine.host.process import DESKTOP_BYTES, tune_process, work_ahead
 from engine.link import Connection, client_tls, connect, load_identity
 from engine.parties.dealer import Abandoned, Dealer, StepRequest
 from engine.ring.fixed import Real
-from engine.ring.process import DESKTOP_BYTES, tune_process, work_ahead
 from engine.wire import Rows
 
 PATIENCE = 1800.0

@@ -14,7 +14,7 @@ from typing import Any
 
 from app.demo import Demo, demo
 from engine.generate.sampling import Chooser, Logits, make_chooser
-from engine.ring.process import DESKTOP_BYTES, tune_process
+from engine.host.process import DESKTOP_BYTES, tune_process
 
 DRAFTS = 4
 MAX_TOKENS = 64

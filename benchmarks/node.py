@@ -22,10 +22,10 @@ from benchmarks.layer import SECTION, LayerEvaluator
 from benchmarks.meter import Meter, install
 from benchmarks.model import load_pack
 from engine.errors import LinkError, SessionStopped
+from engine.host.process import NODE_BYTES, tune_process, work_ahead
 from engine.link import Connection, accept, client_tls, connect, load_identity, server_tls
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator, StepAnswer
-from engine.ring.process import NODE_BYTES, tune_process, work_ahead
 
 PATIENCE = 600.0
 

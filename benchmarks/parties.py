@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shapes import SHAPES, Work
+from engine.host.process import keep_apart
 from engine.link import make_identity
-from engine.ring.process import keep_apart
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 CHECKED_PREFIX = 16

@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from engine.errors import TrineError
-from engine.parties.room import Halves
-from engine.ring.process import NODE_BYTES, tune_process
+from engine.host.memory import Halves
+from engine.host.process import NODE_BYTES, tune_process
 from party_node.log import make_log, place
 from party_node.main import address, listening, signs_of_life
 from party_node.outlet import STDERR, STDOUT

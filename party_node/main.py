@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 
 from engine.errors import InputError, LinkError
-from engine.ring.core_files import forbid_core_files
-from engine.ring.standard_files import open_standard_files
+from engine.host.core_files import forbid_core_files
+from engine.host.standard_files import open_standard_files
 from party_node.outlet import STDOUT
 from party_node.signals import Signals
 

@@ -25,11 +25,11 @@ from threading import Event, Lock, Thread
 import numpy as np
 
 from engine.errors import LinkError, ProtocolError, SessionStopped, TrineError
+from engine.host.process import lasting, trim, work_ahead
 from engine.link.keepalive import Allowance
 from engine.link.link import Link
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
-from engine.ring.process import lasting, trim, work_ahead
 from engine.session import Block, Bye, Hello, Material, NodeSession, PeerError, PeerSession, Rewind, Step, Stop
 from party_node.log import Log, place
 from party_node.node import Node

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import LinkError, ModelError
+from engine.host.memory import Halves
 from engine.link import Identity, Tls, client_tls, load_identity, server_tls
 from engine.link.tls import fingerprint, validity
 from engine.parties.pack import NodePack
-from engine.parties.room import Halves
 from engine.provision.pack import load_node_pack
 from party_node.certificates import warn
 from party_node.limits import Limits

@@ -25,16 +25,17 @@ PACKAGES = {  # each package, and those of ours that it may import
 
 ROOMS = {  # each room of the engine, and the rooms that it may import; `errors` is open to all
     "errors": set(),
+    "host": set(),
     "ring": set(),
     "prf": {"ring"},
     "wire": {"ring"},
-    "gates": {"functions", "wire", "prf", "ring"},
+    "gates": {"functions", "wire", "prf", "host", "ring"},
     "functions": {"ring"},
     "models": {"gates", "functions", "wire", "ring"},
-    "parties": {"models", "gates", "wire", "prf", "ring"},
+    "parties": {"models", "gates", "wire", "prf", "host", "ring"},
     "link": set(),
     "session": {"link"},
-    "provision": {"models", "functions", "prf", "parties", "wire", "ring", "gates", "generate"},
+    "provision": {"models", "functions", "prf", "parties", "wire", "host", "ring", "gates", "generate"},
     "generate": set(),
 }
 

@@ -19,9 +19,9 @@ from threading import Condition, RLock, Thread
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import NodeLink
 from engine.errors import LinkError, TrineError
+from engine.host.process import work_ahead
 from engine.parties.dealer import Abandoned, Dealer
 from engine.parties.evaluator import CUSHION, cushion
-from engine.ring.process import work_ahead
 from engine.session import MAX_BLOCK_ROWS, Discarded
 
 FIRST_ROWS = 16

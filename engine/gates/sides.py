@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.gates.plan import WORD, Drawn, Kind, Plan
+from engine.host.process import give_back, lasting
 from engine.prf import FAST, Label, Stream
 from engine.ring.fixed import Ring
 from engine.ring.lookups import Table
-from engine.ring.process import give_back, lasting
 from engine.ring.words import Bytes, pack40, unpack40
 from engine.wire import Extent, Rows, Secret, SlotKey
 

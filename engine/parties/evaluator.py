@@ -20,6 +20,7 @@ from engine.gates.online import Evaluation, Exchange
 from engine.gates.plan import Plan
 from engine.gates.rotary import Rotary
 from engine.gates.sides import Cache, Material, prepare
+from engine.host.process import sparse, trim
 from engine.models import llama
 from engine.models.planning import plans
 from engine.parties.dealer import StepRequest
@@ -29,7 +30,6 @@ from engine.prf.streams import Record
 from engine.ring.fixed import Ring
 from engine.ring.linear import subtract_product
 from engine.ring.lookups import Table
-from engine.ring.process import sparse, trim
 from engine.wire import Rows, Secret, Wire
 
 PASS_ROWS = 64

@@ -25,10 +25,10 @@ from safetensors.numpy import load_file
 
 from engine.errors import ModelError
 from engine.generate.template import TemplateText
+from engine.host.memory import Halves, available_memory, has_room
 from engine.models.config import ModelSpec
 from engine.models.planning import table_shapes
 from engine.parties.pack import NodePack, half_bytes, node_pack
-from engine.parties.room import Halves, available_memory, has_room
 from engine.provision import special_tokens
 from engine.provision.masking import SEED_BYTES, refuse_equal
 from engine.ring.fixed import Ring
@@ -199,7 +199,7 @@ def masked_words(spec: ModelSpec) -> int:
 def load_node_pack(directory: Path, progress: Progress | None = None, halves: Halves = Halves.AUTO) -> NodePack:
     """Verify and load a node's pack; masked.bin is memory-mapped. ``progress(bytes verified, of)``.
 
-    `halves`: whether A_i are stored or drawn (``engine.parties.room``).
+    `halves`: whether A_i are stored or drawn (``engine.host.memory``).
 
     Raises:
         ModelError: something is missing, damaged or of another version.

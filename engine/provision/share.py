@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from safetensors.numpy import save
 
 from engine.errors import InputError, ModelError
+from engine.host.memory import available_memory
 from engine.models.config import ModelSpec
 from engine.models.functions import tables
-from engine.parties.room import available_memory
 from engine.provision import calibrate, masking, pack, special_tokens
 from engine.provision.checkpoint import Checkpoint
 from engine.provision.fold import tensor_shapes

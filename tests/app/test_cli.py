@@ -23,7 +23,7 @@ from app import commands, terminal
 from app.chat import Chat, Settings
 from app.start import Report, Running
 from engine.errors import InputError, LinkError, ModelError, ProtocolError, TrineError
-from engine.ring.process import DESKTOP_BYTES
+from engine.host.process import DESKTOP_BYTES
 from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
 
 Script = list[list[object]]

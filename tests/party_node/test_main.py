@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from engine.errors import InputError, LinkError, ModelError, TrineError
+from engine.host.memory import Halves
 from engine.link import make_identity
-from engine.parties.room import Halves
 from party_node.main import address, listening
 from party_node.start import Options, limits_of, make_server
 from tests.models.shared_small import SharedSmall

@@ -14,10 +14,10 @@ from annotated_types import Le, MaxLen
 from safetensors.numpy import load_file, save
 
 from engine.errors import InputError, ModelError, OutputError
+from engine.host.memory import RESERVE, Halves
 from engine.models.config import ModelSpec
 from engine.parties.masks import SeedStream
 from engine.parties.plain import Plain
-from engine.parties.room import RESERVE, Halves
 from engine.parties.trio import Trio
 from engine.provision import masking
 from engine.provision.checkpoint import open_checkpoint

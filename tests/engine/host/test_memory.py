@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.parties.room import PARTIES, RESERVE, available_memory, has_room
+from engine.host.memory import PARTIES, RESERVE, available_memory, has_room
 
 GIGA = 1 << 30
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.ring import process
-from engine.ring.process import give_back, keep_apart, lasting, sparse, trim
+from engine.host import process
+from engine.host.process import give_back, keep_apart, lasting, sparse, trim
 
 PROGRAM = """
 import sys
-from engine.ring.process import DESKTOP_BYTES, SWITCH_SECONDS, tune_process
+from engine.host.process import DESKTOP_BYTES, SWITCH_SECONDS, tune_process
 tune_process(DESKTOP_BYTES)
 if abs(sys.getswitchinterval() - SWITCH_SECONDS) > 1e-6: sys.exit(1)
 import resource
@@ -230,7 +230,7 @@ def test_sparse_memory_has_its_shape_and_is_zero(shape: tuple[int, ...]) -> None
 
 
 FREED = """
-from engine.ring.process import NODE_BYTES, trim, tune_process
+from engine.host.process import NODE_BYTES, trim, tune_process
 tune_process(NODE_BYTES)
 import re
 import numpy as np
@@ -265,7 +265,7 @@ def test_giving_back_twice_or_nothing_is_no_harm() -> None:
 
 SLICES = """
 import ctypes, os, threading
-from engine.ring.process import NODE_BYTES, _SchedAttr, tune_process, work_ahead
+from engine.host.process import NODE_BYTES, _SchedAttr, tune_process, work_ahead
 def asked():
     attributes = _SchedAttr()
     call = ctypes.CDLL(None).syscall
