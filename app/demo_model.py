@@ -161,7 +161,7 @@ def _made_by() -> str:
     root = Path(__file__).resolve().parent.parent
     digest = blake2b(digest_size=8)
     rooms = ("functions", "models", "gates", "prf", "provision", "ring")
-    sources = [f for room in rooms for f in sorted((root / "engine" / room).glob("*.py"))]
+    sources = [f for room in rooms for f in sorted((root / "engine" / room).rglob("*.py"))]
     sources.append(root / "engine" / "parties" / "masks.py")
     for file in [*sources, *sorted((root / "assets" / "calibration").glob("*.txt"))]:
         digest.update(file.read_bytes())

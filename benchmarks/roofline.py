@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from benchmarks.shapes import SHAPES
-from engine.ring.linear import multiply_into
+from engine.ring.kernels.linear import multiply_into
 
 REPEATS = 5
 MOST_WORDS = 1 << 28  #: a larger shape is measured on a part of it

@@ -40,7 +40,7 @@ ROOMS = {  # each room of the engine, and the rooms that it may import; `errors`
 }
 
 ONLY_IN = {  # a library of others, and the only places of the packages that may import it
-    "numba": ("engine/ring/",),
+    "numba": ("engine/ring/kernels/",),
     "websockets": ("engine/link/",),
     "PySide6": ("app/",),
     "rich": ("app/",),

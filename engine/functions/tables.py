@@ -12,7 +12,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.ring.fixed import Real, Ring, encode
-from engine.ring.points import Tree
+from engine.ring.kernels.points import Tree
 
 
 class Window(BaseModel):
@@ -39,7 +39,7 @@ class Window(BaseModel):
 
 
 class WideWindow(BaseModel):
-    """A window of cells as fine as a value is small, from 0 to 2^(lo + top + 2 * stages): `engine.ring.points`.
+    """A window of cells as fine as a value is small, from 0 to 2^(lo + top + 2 * stages): `engine.ring.kernels.points`.
 
     The last of the widest cells is lost to a borrow: a value there may be read as 0.
     """

@@ -11,7 +11,7 @@ from engine.gates.matmul import matmul
 from engine.gates.online import Clear, Codec, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.ring.fixed import Real, Ring, low, shift_logical
-from engine.ring.words import pack24
+from engine.ring.kernels.words import pack24
 from engine.wire import Extent, Mask, Wire
 
 DROPPED = 16  #: low bits of a logit's opening that are not forwarded

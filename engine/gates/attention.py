@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from engine.gates.online import Clear, Codec, Evaluation, Gate
 from engine.gates.sides import Dealing
-from engine.ring import attention as kernels
 from engine.ring.fixed import Real, Ring
+from engine.ring.kernels import attention as kernels
 from engine.wire import Extent, Mask, Opening, Rho, Rows, Wire
 
 

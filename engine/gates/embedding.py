@@ -12,8 +12,8 @@ import numpy as np
 from engine.gates.online import Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.ring.fixed import Real, Ring
-from engine.ring.lookups import deal_onehot
-from engine.ring.rotation import rotated_rows
+from engine.ring.kernels.lookups import deal_onehot
+from engine.ring.kernels.rotation import rotated_rows
 from engine.wire import Extent, Mask, Secret, Wire
 
 

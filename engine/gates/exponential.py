@@ -16,7 +16,7 @@ from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.gates.truncation import truncate
 from engine.ring.fixed import Real
-from engine.ring.lookups import power_of_two
+from engine.ring.kernels.lookups import power_of_two
 from engine.wire import Mask, Opening, Rho, Wire
 
 FRACTION = 13  #: bits of 2^c_lo

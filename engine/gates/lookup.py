@@ -17,8 +17,8 @@ from engine.functions.tables import Window, economised, signed_binomials
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.gates.truncation import truncate
-from engine.ring import lookups as kernels
 from engine.ring.fixed import Real, Ring
+from engine.ring.kernels import lookups as kernels
 from engine.wire import Extent, Opening, Rho
 
 NARROW = 3  #: degree of the fits to cells of at most 1/2; those of a higher one have cells of 1

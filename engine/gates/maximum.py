@@ -17,9 +17,9 @@ from engine.gates.lookup import deal_bits
 from engine.gates.online import Clear, Codec, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.gates.truncation import alarm_seed
-from engine.ring.attention import add_bits, level_hashes, minus_row
 from engine.ring.fixed import Real, Ring, low
-from engine.ring.lookups import deal_onehot, weighted_sum
+from engine.ring.kernels.attention import add_bits, level_hashes, minus_row
+from engine.ring.kernels.lookups import deal_onehot, weighted_sum
 from engine.wire import Extent, Opening, Rho
 
 HASH_BITS = 10

@@ -9,7 +9,7 @@ import numpy as np
 from engine.gates.plan import Kind, Plan, Product, Slot
 from engine.gates.sides import Material, Weights
 from engine.ring.fixed import Real, Ring
-from engine.ring.words import join10, join40, pack10, pack40
+from engine.ring.kernels.words import join10, join40, pack10, pack40
 from engine.wire import Extent, Opening, Rows, SlotKey, Wire
 
 Exchange = Callable[[bytes], "bytes | bytearray | memoryview"]

@@ -25,7 +25,7 @@ class Kind(Enum):
 
     KAPPA = "kappa"  #: both evaluators draw: the first from k1, the second from k2
     SHARE = "share"  #: the first draws from k1, the second receives what the dealer made of it
-    BOTH = "both"  #: both receive the same words, each masked by what the other one draws (`engine.ring.points`)
+    BOTH = "both"  #: both receive the same words, each masked by what the other one draws (`engine.ring.kernels.points`)
 
     def drawn_by(self, role: int) -> bool:
         """Whether that evaluator draws the words; else it receives them."""

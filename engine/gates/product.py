@@ -11,7 +11,7 @@ import numpy as np
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.ring.fixed import Real, Ring
-from engine.ring.linear import add_products, add_squares
+from engine.ring.kernels.linear import add_products, add_squares
 from engine.wire import Extent, Mask, Opening, Rho, Wire
 
 

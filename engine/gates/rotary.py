@@ -14,8 +14,8 @@ import numpy as np
 
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
-from engine.ring.attention import turned
 from engine.ring.fixed import Real, Ring
+from engine.ring.kernels.attention import turned
 from engine.wire import Extent, Mask, Opening, Rho, Wire
 
 

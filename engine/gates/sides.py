@@ -15,8 +15,8 @@ from engine.gates.plan import WORD, Drawn, Kind, Plan
 from engine.host.process import give_back, lasting
 from engine.prf import FAST, Label, Stream
 from engine.ring.fixed import Ring
-from engine.ring.lookups import Table
-from engine.ring.words import Bytes, pack40, unpack40
+from engine.ring.kernels.lookups import Table
+from engine.ring.kernels.words import Bytes, pack40, unpack40
 from engine.wire import Extent, Rows, Secret, SlotKey
 
 _TOGETHER = 4  # rows whose memory is given back at once: of one, a section has a tenth of a huge page

@@ -14,7 +14,7 @@ import numpy as np
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.ring.fixed import Real, Ring
-from engine.ring.words import mix, truncate_mask, truncate_opened
+from engine.ring.kernels.words import mix, truncate_mask, truncate_opened
 from engine.wire import Mask, Opening, Rho, Wire
 
 

@@ -1,7 +1,7 @@
 """1/√x and 1/x over many octaves in one round: a point function of ρ, in cells as fine as x is small (protocol, section 4).
 
     x = x_hi·2^l + δ for each width l of cells,  δ = c_lo - ρ_lo
-    the leaves of the opened c part the ρ (`engine.ring.points`): cells of x_hi >= 8 until the finest ones
+    the leaves of the opened c part the ρ (`engine.ring.kernels.points`): cells of x_hi >= 8 until the finest ones
     both evaluators hold shares of ρ_lo^e at ρ's leaf and of 0 at all others; public A_e as in `engine.gates.lookup`
     open Σ_leaves Σ_e A_e[x_hi](c_lo)·[ρ_lo^e] = f(x) at (out + power) fraction bits
 
@@ -16,7 +16,7 @@ from engine.gates.lookup import times
 from engine.gates.online import Clear, Evaluation, Gate
 from engine.gates.sides import Dealing
 from engine.ring.fixed import Real
-from engine.ring.points import deal_points, read_points
+from engine.ring.kernels.points import deal_points, read_points
 from engine.wire import Opening, Rho
 
 

@@ -12,8 +12,8 @@ from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.llama import score_windows
 from engine.ring.fixed import Ring
-from engine.ring.linear import compile_products
-from engine.ring.lookups import Table
+from engine.ring.kernels.linear import compile_products
+from engine.ring.kernels.lookups import Table
 from engine.wire import Rows, Wire
 
 POWERS = 1 << 11  #: entries of each table of powers of two

@@ -28,7 +28,7 @@ from engine.parties.masks import ModelMasks
 from engine.prf import Label, Stream, require_apart
 from engine.prf.streams import Record
 from engine.ring.fixed import Real, Ring
-from engine.ring.words import unmask24
+from engine.ring.kernels.words import unmask24
 from engine.wire import Rows, Secret
 
 

@@ -28,8 +28,8 @@ from engine.parties.pack import NodePack, OnlineHalves
 from engine.prf import Stream
 from engine.prf.streams import Record
 from engine.ring.fixed import Ring
-from engine.ring.linear import subtract_product
-from engine.ring.lookups import Table
+from engine.ring.kernels.linear import subtract_product
+from engine.ring.kernels.lookups import Table
 from engine.wire import Rows, Secret, Wire
 
 PASS_ROWS = 64

@@ -9,7 +9,7 @@ from engine.host.process import sparse
 from engine.models.config import ModelSpec
 from engine.prf import FAST, Label, Stream, require_apart
 from engine.ring.fixed import Ring
-from engine.ring.linear import ROWS, add_into, adder
+from engine.ring.kernels.linear import ROWS, add_into, adder
 
 TILE_WORDS = 1 << 16
 """Of a matrix's mask at a time: two streams of it stay in a core's cache. Each tile's mask has an address of its own in its

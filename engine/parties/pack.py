@@ -10,8 +10,8 @@ from engine.host.process import lasting
 from engine.models.config import ModelSpec
 from engine.parties.masks import SeedStream, tiles
 from engine.ring.fixed import Ring
-from engine.ring.linear import ROWS, Low40, adder, multiply_into, multiply_low40_into
-from engine.ring.lookups import Table, shortest
+from engine.ring.kernels.linear import ROWS, Low40, adder, multiply_into, multiply_low40_into
+from engine.ring.kernels.lookups import Table, shortest
 from engine.wire import Secret
 
 

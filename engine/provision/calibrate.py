@@ -22,7 +22,7 @@ from engine.parties.redo import place
 from engine.provision.rare import NEGLIGIBLE, Rows, rows_of
 from engine.provision.use import Key, complaint, level_use, table_name, window_use
 from engine.ring.fixed import Real
-from engine.ring.points import STEP
+from engine.ring.kernels.points import STEP
 
 WRAP_LIMIT = 2.0**-12  #: a token; above it the sharing tool refuses
 RARE_WRAP_LIMIT = 2.0**-8  #: the same for texts of unusual tokens

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.ring import jit, kernel_cache
+from engine.ring.kernels import jit, kernel_cache
 from tests.app.test_ask_demo import children
 
 TRINE = [sys.executable, "-P", "-m", "app.cli"]
@@ -89,7 +89,7 @@ def test_no_setting_and_no_file_of_the_current_directory_is_heard(small_shared: 
 # A kernel that is in the cache already is read from there, whatever is set.
 HITS = """
 import numpy as np
-from engine.ring.words import mix
+from engine.ring.kernels.words import mix
 mix(np.int64(7))
 print(sum(mix.stats.cache_hits.values()), sum(mix.stats.cache_misses.values()))
 """

@@ -17,8 +17,8 @@ from engine.functions.tables import WideWindow, Window, signed_binomials
 from engine.models.config import ModelSpec
 from engine.provision.pack import load_client_model
 from engine.ring.fixed import Ring
-from engine.ring.lookups import deal_onehot
-from engine.ring.points import REFINED, deal_points, read_points
+from engine.ring.kernels.lookups import deal_onehot
+from engine.ring.kernels.points import REFINED, deal_points, read_points
 from tests.engine.trio import small_model
 from tests.models.demo_model import shared_demo_model
 

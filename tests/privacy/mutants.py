@@ -18,7 +18,7 @@ from engine.parties.dealer import Dealer
 from engine.parties.evaluator import Evaluator
 from engine.prf import Label, Stream
 from engine.ring.fixed import low
-from engine.ring.words import pack24
+from engine.ring.kernels.words import pack24
 from engine.session import keys
 from engine.wire import Extent
 

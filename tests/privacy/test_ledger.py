@@ -25,7 +25,7 @@ MASKED_BY = {
     ("D", "E2", Kind.BOTH): "k1",
 }
 """The key whose words pad each kind of message; tests/privacy/test_pads.py shows that they pad every bit of it. (What both
-receive grows from a root of each key: engine/ring/points.py.)
+receive grows from a root of each key: engine/ring/kernels/points.py.)
 """
 
 

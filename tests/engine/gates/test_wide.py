@@ -15,7 +15,7 @@ from engine.gates.wide import lookup_wide
 from engine.models.config import Norm
 from engine.models.functions import tables
 from engine.provision.calibrate import provisional, wide_window
-from engine.ring.points import REFINED
+from engine.ring.kernels.points import REFINED
 from tests.engine.gates.alone import Context, Opened, Real, Ring, play, words
 from tests.engine.trio import PREFIX, SHAPE
 

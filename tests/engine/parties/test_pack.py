@@ -10,7 +10,7 @@ import pytest
 from engine.parties import masks
 from engine.parties.masks import SeedStream
 from engine.parties.pack import NodePack, OnlineHalves, half_bytes, node_pack
-from engine.ring.linear import Low40
+from engine.ring.kernels.linear import Low40
 from tests.engine.gates.alone import words
 from tests.engine.trio import Model, Trio, key, prompt, small_model
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.parties.plain import Plain
-from engine.ring import amx
+from engine.ring.kernels import amx
 from tests.engine.trio import Step, Trio, prompt, small_model, wide_model
 
 Real = NDArray[np.float64]

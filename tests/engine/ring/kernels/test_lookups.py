@@ -8,16 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.functions.tables import powers_of_two, rotate_ready, signed_binomials
-from engine.ring.lookups import (
-    combine,
-    deal_onehot,
-    fixed_powers,
-    inner_products,
-    power_of_two,
-    shortest,
-    weighted_sum,
-)
-from engine.ring.rotation import rotated_rows
+from engine.ring.kernels.lookups import combine, deal_onehot, fixed_powers, inner_products, power_of_two, shortest, weighted_sum
+from engine.ring.kernels.rotation import rotated_rows
 from tests.engine.gates.alone import Ring, words
 
 seeds = st.integers(0, 2**32)

@@ -6,8 +6,8 @@ Rows r has ``keys[r]`` keys; ``starts[r]`` = sum of the keys of the rows before 
 import numpy as np
 
 from engine.ring.fixed import Ring
-from engine.ring.jit import inlined, kernel
-from engine.ring.words import mix
+from engine.ring.kernels.jit import inlined, kernel
+from engine.ring.kernels.words import mix
 
 
 @kernel

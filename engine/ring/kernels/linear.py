@@ -2,7 +2,7 @@
 
 Each kernel equals the numpy expression in its docstring; they exist because numpy multiplies integer
 matrices without vector instructions. The tiles keep 16 accumulators, which LLVM turns into vector registers.
-Products of many rows go to `engine.ring.amx` where the processor has it.
+Products of many rows go to `engine.ring.kernels.amx` where the processor has it.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ import llvmlite.binding as llvmlite  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.ring import amx
 from engine.ring.fixed import Ring
-from engine.ring.jit import inlined, kernel, only_read
-from engine.ring.prefetch import AHEAD, LINE, read_once
+from engine.ring.kernels import amx
+from engine.ring.kernels.jit import inlined, kernel, only_read
+from engine.ring.kernels.prefetch import AHEAD, LINE, read_once
 
 ROWS = 16  #: of a matrix that is multiplied part by part: with fewer in a part, tiles would be mostly empty
 STEP = 64  #: words of a row of a matrix, between two looks ahead

@@ -2,7 +2,7 @@
 
 Numba unpickles its index and hands what lies beside it to LLVM, which ends the process where it is broken (power was lost, a
 disk was full). So each file ends with a digest of its name and contents, and numba opens it only where that fits. The digest
-finds accidents; that nobody else writes here is the directory's part (engine/ring/jit.py, which alone imports this).
+finds accidents; that nobody else writes here is the directory's part (engine/ring/kernels/jit.py, which alone imports this).
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ for a cell of 2^(lo + STEP * (stages - s)). Of an opened c, the node that stands
 x_hi < REFINED are divided, all others serve as they are, the last stage's too. So for x below the window's last cell exactly
 one leaf is ρ's, whatever is borrowed, and its cell is as narrow as x is small. (In the last cell there may be none: 0 is read.)
 
-A node is a seed of 126 bits (the lowest two of its first word are 0) and a bit t. It grows to a block of `engine.ring.chacha`,
-salted with the public place of its key (row, section, gate, element): two words each for its children, four for its cell. Both
-evaluators' nodes are alike off ρ's path; on it their t differ.
+A node is a seed of 126 bits (the lowest two of its first word are 0) and a bit t. It grows to a block of
+`engine.ring.kernels.chacha`, salted with the public place of its key (row, section, gate, element): two words each for its
+children, four for its cell. Both evaluators' nodes are alike off ρ's path; on it their t differ.
 
 Rule 1. Evaluator i draws a root from its own stream. A root serves for one key.
 Rule 2. A key, which both receive, holds of each level the XOR that makes the children off the path alike, with both children's
@@ -22,10 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.ring.chacha import halves
 from engine.ring.fixed import Ring
-from engine.ring.jit import kernel
-from engine.ring.lookups import Table, fixed_powers
+from engine.ring.kernels.chacha import halves
+from engine.ring.kernels.jit import kernel
+from engine.ring.kernels.lookups import Table, fixed_powers
 
 STEP = 2
 REFINED = 8

@@ -7,7 +7,7 @@ stream 13.8 → 18 GB/s, a gate's few calls behind it 14 → 10 µs. A hint: it 
 
 from llvmlite import ir  # type: ignore[import-untyped]
 
-from engine.ring.jit import instruction
+from engine.ring.kernels.jit import instruction
 
 AHEAD = 2048  #: between what is read and what is asked for: bytes of 8-byte words, words of `Low40`
 LINE = 64  #: bytes of a cache line

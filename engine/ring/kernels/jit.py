@@ -27,6 +27,18 @@ from numpy.typing import NDArray
 
 from engine.errors import InputError, OutputError
 
+RING = Path(__file__).resolve().parent.parent
+"""The room of the arithmetic: the kernels, and the constants that are compiled into them."""
+
+
+def digest_of(room: Path) -> str:
+    """The digest of every source in a room, at any depth: one that is changed, moved or renamed gives another."""
+    digest = blake2b(digest_size=12)
+    for source in sorted(room.rglob("*.py")):
+        for part in (source.relative_to(room).as_posix().encode(), source.read_bytes()):
+            digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
 
 def _private_cache() -> Path:
     """Make (mode 0700) and return the cache directory that belongs to exactly these sources.
@@ -34,11 +46,8 @@ def _private_cache() -> Path:
     Raises:
         OutputError: it cannot be made here, or belongs to somebody else.
     """
-    digest = blake2b(digest_size=12)
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
     ours = Path(platformdirs.user_cache_dir("trine"))
-    directory = ours / "numba" / digest.hexdigest()
+    directory = ours / "numba" / digest_of(RING)
     try:
         ours.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_own(ours)  # who owns it could exchange what lies in it
@@ -120,7 +129,7 @@ with _no_settings_file():
 
 numba.core.config._config_fname = ""  # which it looks for whenever it compiles
 
-from engine.ring import kernel_cache  # noqa: E402  it imports numba
+from engine.ring.kernels import kernel_cache  # noqa: E402  it imports numba
 
 _Cache = kernel_cache.in_directory(Path(os.environ["NUMBA_CACHE_DIR"]))
 

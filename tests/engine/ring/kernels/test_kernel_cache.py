@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import OutputError
-from engine.ring import jit, kernel_cache
+from engine.ring.kernels import jit, kernel_cache
 
 
 def tripled(x: int) -> int:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.ring.chacha import LANES, halves
+from engine.ring.kernels.chacha import LANES, halves
 from tests.engine.gates.alone import words
-from tests.engine.ring.plain_chacha import block
+from tests.engine.ring.kernels.plain_chacha import block
 
 VECTORS = [  # "Test Vectors for the Stream Cipher ChaCha" (draft-strombergson-chacha-test-vectors), 128 bits and 20 rounds
     (

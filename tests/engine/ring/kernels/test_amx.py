@@ -10,8 +10,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from engine.ring import amx
-from engine.ring.linear import Low40, adder
+from engine.ring.kernels import amx
+from engine.ring.kernels.linear import Low40, adder
 from tests.engine.gates.alone import words
 
 needs_tiles = pytest.mark.skipif(not amx.granted(), reason="this processor has no AMX, or its kernel does not grant it")
@@ -89,8 +89,8 @@ for name in [name for name in features if "amx" in name]:
     features[name] = False
 llvmlite.binding.get_host_cpu_features = lambda: features
 import numpy as np
-from engine.ring import amx
-from engine.ring.linear import multiply_into, multiply_low40_into
+from engine.ring.kernels import amx
+from engine.ring.kernels.linear import multiply_into, multiply_low40_into
 assert not amx.granted()
 x = np.arange(-1000, 1400).reshape(24, 100) << 40
 w = np.arange(3000).reshape(30, 100) * 0x123456789ABC

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.functions.tables import signed_binomials
-from engine.ring.lookups import fixed_powers
-from engine.ring.points import REFINED, Tree, deal_points, read_points
+from engine.ring.kernels.lookups import fixed_powers
+from engine.ring.kernels.points import REFINED, Tree, deal_points, read_points
 from tests.engine.gates.alone import Ring, words
-from tests.engine.ring.plain_chacha import block
+from tests.engine.ring.kernels.plain_chacha import block
 from tests.privacy.views import Histogram
 
 TREES = [Tree(1, 5, 0), Tree(3, 5, 1), Tree(2, 6, 2), Tree(9, 6, 9), Tree(20, 5, 16)]

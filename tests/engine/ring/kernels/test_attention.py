@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ring.attention import add_bits, level_hashes, minus_row, mixture, scores, sum_keys, turned
+from engine.ring.kernels.attention import add_bits, level_hashes, minus_row, mixture, scores, sum_keys, turned
 from engine.wire import Extent, Rows
 from tests.engine.gates.alone import Ring, words
-from tests.engine.ring.test_words import mixed
+from tests.engine.ring.kernels.test_words import mixed
 
 seeds = st.integers(0, 2**32)
 few = settings(max_examples=12)

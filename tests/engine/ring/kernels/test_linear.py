@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ring import amx, linear
-from engine.ring.linear import (
+from engine.ring.kernels import amx, linear
+from engine.ring.kernels.linear import (
     add_into,
     add_products,
     add_squares,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.ring.fixed import Ring
-from engine.ring.jit import kernel
+from engine.ring.kernels.jit import kernel
 
 Table = Ring | NDArray[np.int32]
 """Columns of a look-up, ready to rotate."""

@@ -22,7 +22,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from engine.ring.fixed import Ring
-from engine.ring.jit import inlined, instruction, kernel, only_read
+from engine.ring.kernels.jit import inlined, instruction, kernel, only_read
 
 FEWEST_ROWS = 12
 """With fewer, words are multiplied as fast: tiles of 16 rows would be mostly empty, and w has to be taken apart."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.ring.fixed import Ring
-from engine.ring.jit import inlined, kernel
+from engine.ring.kernels.jit import inlined, kernel
 
 LANES = 32
 _ROUNDS = 20

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.ring.fixed import Real, Ring
-from engine.ring.jit import inlined, kernel
+from engine.ring.kernels.jit import inlined, kernel
 
 Bytes = NDArray[np.uint8]
 

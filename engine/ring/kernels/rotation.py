@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.ring.fixed import Ring
-from engine.ring.jit import kernel
+from engine.ring.kernels.jit import kernel
 
 
 @kernel

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.ring.words import join10, join40, mix, pack10, pack24, pack40, truncate_mask, truncate_opened, unmask24, unpack40
+from engine.ring.kernels.words import (
+    join10,
+    join40,
+    mix,
+    pack10,
+    pack24,
+    pack40,
+    truncate_mask,
+    truncate_opened,
+    unmask24,
+    unpack40,
+)
 from tests.engine.gates.alone import Ring, words
 
 M64 = (1 << 64) - 1
