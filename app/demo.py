@@ -51,8 +51,8 @@ class Demo:
 
     @cached_property
     def _tokenizer(self) -> ChatTokenizer:
+        from engine.checkpoint.tokenizer import load_tokenizer
         from engine.generate.tokenizer import ChatTokenizer
-        from engine.provision.tokenizer import load_tokenizer
 
         return ChatTokenizer(load_tokenizer(self.model.tokenizer), self.model.chat_template, self.model.spec.eos)
 

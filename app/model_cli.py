@@ -81,7 +81,7 @@ def share_model(
         OutputError: `out` cannot be written. In each case nothing is left behind.
     """
     from app.reading import read_calibration
-    from engine.provision.checkpoint import open_checkpoint
+    from engine.checkpoint.open import open_checkpoint
     from engine.provision.share import Options, share
 
     text = read_calibration(source)
@@ -148,9 +148,9 @@ def check(
 def check_model(shared: Path, model: Path, tokens: int, report: "Report") -> "tuple[Accuracy, dict[str, float]]":
     """(the accuracy, each window's use by LAYER.NAME or NAME) of a shared model, all three parties in this process."""
     from app.reading import read_checking
+    from engine.checkpoint.open import open_checkpoint
     from engine.parties.trio import Trio
     from engine.provision import check as checking
-    from engine.provision.checkpoint import open_checkpoint
     from engine.provision.pack import ROLES, load_node_pack, load_sharing
     from engine.provision.use import table_name, window_use
     from engine.provision.weights import WeightSource

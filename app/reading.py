@@ -18,11 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from engine.checkpoint.checkpoint import ModelText
+from engine.checkpoint.huggingface_text import prepare
+from engine.checkpoint.tokenizer import parsed_tokenizer
 from engine.errors import ModelError, TrineError
 from engine.generate.template import TemplateText
-from engine.provision.checkpoint import ModelText
-from engine.provision.huggingface_text import prepare
-from engine.provision.tokenizer import parsed_tokenizer
 
 __all__ = ["LIMITS", "Limits", "Text", "read_calibration", "read_checking"]
 
@@ -86,8 +86,8 @@ def _asked(path: Path, limits: Limits, what: str) -> Text:
 
 def _answer(path: Path, what: str) -> dict[str, object]:
     from app import texts
+    from engine.checkpoint.open import open_checkpoint
     from engine.generate.tokenizer import ChatTokenizer
-    from engine.provision.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(path)
     template = checkpoint.chat_template

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.checkpoint.checkpoint import Checkpoint
 from engine.errors import ModelError
 from engine.models.config import ModelSpec
 from engine.parties.plain import Plain
 from engine.parties.trio import Trio
 from engine.provision.calibrate import Seen
-from engine.provision.checkpoint import Checkpoint
 from engine.provision.fold import tensor_shapes
 from engine.provision.use import fullest
 from engine.ring.fixed import Real

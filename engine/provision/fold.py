@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.provision.checkpoint import EMBEDDING, FINAL_NORM, HEAD, Checkpoint, LlamaShape
+from engine.checkpoint.checkpoint import EMBEDDING, FINAL_NORM, HEAD, Checkpoint, LlamaShape
 
 __all__ = ["iter_tensors", "program_tensor", "tensor_names", "tensor_shapes"]
 

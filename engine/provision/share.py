@@ -15,15 +15,15 @@ import numpy as np
 from pydantic import ValidationError
 from safetensors.numpy import save
 
+from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.tokenizer import save_tokenizer
 from engine.errors import InputError, ModelError
 from engine.host.memory import available_memory
 from engine.models.config import ModelSpec
 from engine.models.functions import tables
 from engine.provision import calibrate, masking, pack, special_tokens
-from engine.provision.checkpoint import Checkpoint
 from engine.provision.fold import tensor_shapes
 from engine.provision.output import make_directories, require_space, size, writing_to
-from engine.provision.tokenizer import save_tokenizer
 from engine.provision.weights import WeightSource
 
 Report = Callable[[str, int, int], None]  #: (what is being done, done, of)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.provision.fields import read_json
+from engine.checkpoint.fields import read_json
 
 __all__ = ["NAME", "VERSION", "read_special_tokens", "write_special_tokens"]
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from engine.provision.checkpoint import Checkpoint
+from engine.checkpoint.checkpoint import Checkpoint
 from engine.provision.fold import program_tensor, tensor_names
 from engine.ring.fixed import Real
 

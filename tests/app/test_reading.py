@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.reading import Limits, read_calibration, read_checking
+from engine.checkpoint.open import open_checkpoint
 from engine.errors import ModelError
-from engine.provision.checkpoint import open_checkpoint
 from tests.models import small_llama
 
 SMALL = small_llama.SmallLlama(layers=1)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from app.demo import Demo, demo
+from engine.checkpoint.open import open_checkpoint
+from engine.checkpoint.tokenizer import load_tokenizer
 from engine.generate.tokenizer import ChatTokenizer
 from engine.parties.plain import Plain
-from engine.provision.checkpoint import open_checkpoint
-from engine.provision.tokenizer import load_tokenizer
 from engine.provision.weights import WeightSource
 from tests.models import golden
 from tests.models.demo_model import demo_gguf, shared_demo_model

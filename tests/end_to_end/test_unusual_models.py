@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.open import open_checkpoint
 from engine.errors import ModelError
 from engine.models.config import ModelSpec
 from engine.parties.trio import Trio
 from engine.provision.check import Accuracy, check
-from engine.provision.checkpoint import Checkpoint, open_checkpoint
 from engine.provision.pack import load_client_model, load_node_pack
 from engine.provision.share import Options, share
 from engine.provision.use import window_use

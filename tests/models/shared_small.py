@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.checkpoint.open import open_checkpoint
 from engine.parties.plain import Plain
-from engine.provision.checkpoint import open_checkpoint
 from engine.provision.pack import ClientModel, load_client_model
 from engine.provision.share import Options, share
 from engine.provision.weights import WeightSource

@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2.sandbox
 import pytest
 
-from engine.provision.checkpoint import open_checkpoint
+from engine.checkpoint.open import open_checkpoint
 from tests.models import golden, small_llama
 
 NAMES = sorted(golden.SMALL)

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.open import open_checkpoint
 from engine.parties.plain import Plain
 from engine.provision.calibrate import provisional
-from engine.provision.checkpoint import Checkpoint, open_checkpoint
 from engine.provision.weights import WeightSource
 from tests.models import golden, small_llama
 from tests.models.demo_model import demo_gguf

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.provision.checkpoint import open_checkpoint
+from engine.checkpoint.open import open_checkpoint
 from engine.provision.fold import iter_tensors, tensor_shapes
 from tests.models import small_llama
 from tests.models.small_llama import SmallLlama

@@ -13,6 +13,7 @@ import pytest
 from annotated_types import Le, MaxLen
 from safetensors.numpy import load_file, save
 
+from engine.checkpoint.open import open_checkpoint
 from engine.errors import InputError, ModelError, OutputError
 from engine.host.memory import RESERVE, Halves
 from engine.models.config import ModelSpec
@@ -20,7 +21,6 @@ from engine.parties.masks import SeedStream
 from engine.parties.plain import Plain
 from engine.parties.trio import Trio
 from engine.provision import masking
-from engine.provision.checkpoint import open_checkpoint
 from engine.provision.fold import program_tensor
 from engine.provision.pack import (
     FORMAT,

@@ -20,12 +20,10 @@ from typing import Any
 from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 
-from engine.errors import ModelError
-from engine.generate.template import MAX_TEMPLATE, TemplateText
-from engine.provision.checkpoint import MAX_VOCAB, ModelText
-from engine.provision.fields import Fields, read_bounded, read_json, read_text
-from engine.provision.settle import settled
-from engine.provision.tokenizer import (
+from engine.checkpoint.checkpoint import MAX_VOCAB, ModelText
+from engine.checkpoint.fields import Fields, read_bounded, read_json, read_text
+from engine.checkpoint.settle import settled
+from engine.checkpoint.tokenizer import (
     MAX_TOKEN,
     MAX_TOKENIZER,
     Kind,
@@ -34,6 +32,8 @@ from engine.provision.tokenizer import (
     load_tokenizer,
     merges_by_score,
 )
+from engine.errors import ModelError
+from engine.generate.template import MAX_TEMPLATE, TemplateText
 
 __all__ = ["prepare", "read_huggingface_text"]
 

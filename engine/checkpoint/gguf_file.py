@@ -12,9 +12,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, dequantize
 from numpy.typing import NDArray
 
-from engine.errors import ModelError
-from engine.generate.template import MAX_TEMPLATE, TemplateText
-from engine.provision.checkpoint import (
+from engine.checkpoint.checkpoint import (
     EMBEDDING,
     FINAL_NORM,
     HEAD,
@@ -29,10 +27,12 @@ from engine.provision.checkpoint import (
     read_bytes,
     require_llama_tensors,
 )
-from engine.provision.fields import Fields
-from engine.provision.gguf_header import GgufHeader, TensorPlace, read_header
-from engine.provision.settle import settled, with_controls
-from engine.provision.tokenizer import Kind, Vocabulary, build_tokenizer
+from engine.checkpoint.fields import Fields
+from engine.checkpoint.gguf_header import GgufHeader, TensorPlace, read_header
+from engine.checkpoint.settle import settled, with_controls
+from engine.checkpoint.tokenizer import Kind, Vocabulary, build_tokenizer
+from engine.errors import ModelError
+from engine.generate.template import MAX_TEMPLATE, TemplateText
 
 __all__ = ["GgufCheckpoint"]
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from engine.checkpoint.tokenizer import MAX_TOKEN, Kind, Vocabulary, as_model_error
 from engine.errors import ModelError
 from engine.generate.template import TemplateText
 from engine.generate.tokenizer import END_NAMES
-from engine.provision.tokenizer import MAX_TOKEN, Kind, Vocabulary, as_model_error
 
 __all__ = ["is_control", "settled", "with_controls"]
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ModelError
-from engine.provision.fields import require_file
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -37,7 +36,6 @@ __all__ = [
     "LlamaShape",
     "ModelText",
     "checkpoint_shapes",
-    "open_checkpoint",
     "read_bytes",
     "require_llama_tensors",
 ]
@@ -189,26 +187,6 @@ def read_bytes(path: Path, offset: int, count: int) -> NDArray[np.uint8]:
     if data.size != count:
         raise ModelError(f"ends at byte {offset + data.size}, inside a tensor (truncated?)", path)
     return data
-
-
-def open_checkpoint(path: Path, text: ModelText | None = None) -> Checkpoint:
-    """The model at ``path``: a Hugging Face directory, or a GGUF file.
-
-    ``text`` is taken in place of what the files say, if another process has read that already.
-    """
-    # Imported here, because both readers are built on this module.
-    from engine.provision.gguf_file import GgufCheckpoint
-    from engine.provision.huggingface import HuggingFaceCheckpoint
-
-    try:
-        if path.is_dir():
-            return HuggingFaceCheckpoint(path, text)
-        if not path.exists():
-            raise ModelError("no such file or directory", path)
-        require_file(path)
-        return GgufCheckpoint(path, text)
-    except OSError as error:  # a directory on the way may not be entered
-        raise ModelError(f"cannot be read: {error.strerror or error}", error.filename or path) from error
 
 
 def _times(size: Iterable[int]) -> str:

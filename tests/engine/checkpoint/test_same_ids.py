@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.open import open_checkpoint
 from engine.generate.tokenizer import ChatTokenizer
-from engine.provision.checkpoint import Checkpoint, open_checkpoint
 from tests.models import small_llama
 from tests.models import tokenizers_made as made
 from tests.models.chat_templates import TEMPLATES

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.checkpoint.fields import Fields, read_json, read_text
 from engine.errors import ModelError
-from engine.provision.fields import Fields, read_json, read_text
 
 PATH = Path("/model/config.json")
 SHOWN = {"n": 3, "x": 0.5, "yes": True, "name": "a", "none": None, "part": {"n": 4}, "list": ["a"], "ids": [1, 2], "id": 5}

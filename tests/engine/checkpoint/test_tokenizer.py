@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from engine.errors import ModelError
-from engine.provision.checkpoint import open_checkpoint
-from engine.provision.tokenizer import (
+from engine.checkpoint.open import open_checkpoint
+from engine.checkpoint.tokenizer import (
     PRE_TOKENIZERS,
     Kind,
     Vocabulary,
@@ -23,6 +22,7 @@ from engine.provision.tokenizer import (
     save_tokenizer,
     writes_first,
 )
+from engine.errors import ModelError
 from tests.models import small_llama
 from tests.models.demo_model import demo_gguf
 from tests.models.golden import real_case

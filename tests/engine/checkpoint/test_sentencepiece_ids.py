@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
+from engine.checkpoint.open import open_checkpoint
 from engine.errors import ModelError
-from engine.provision.checkpoint import open_checkpoint
 from tests.models import tokenizers_made as made
 from tests.models.texts import PLAIN
 

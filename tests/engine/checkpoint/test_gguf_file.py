@@ -13,10 +13,11 @@ from gguf import GGMLQuantizationType as Stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.checkpoint.checkpoint import LlamaShape, checkpoint_shapes
+from engine.checkpoint.gguf_header import read_header
+from engine.checkpoint.open import open_checkpoint
 from engine.errors import ModelError
 from engine.generate.tokenizer import ChatTokenizer
-from engine.provision.checkpoint import LlamaShape, checkpoint_shapes, open_checkpoint
-from engine.provision.gguf_header import read_header
 from tests.models import small_llama
 from tests.models.demo_model import demo_gguf
 from tests.models.small_llama import ALIGNED, CHAT_TEMPLATE, TIED, UNTIED, SmallLlama

@@ -12,8 +12,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, proc
 from tokenizers import models as tokenizer_models
 from tokenizers import pre_tokenizers as pre
 
+from engine.checkpoint.fields import read_text
 from engine.errors import ModelError
-from engine.provision.fields import read_text
 
 __all__ = [
     "MAX_TOKEN",

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import transformers
 
+from engine.checkpoint import huggingface_text
+from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.open import open_checkpoint
 from engine.errors import ModelError
 from engine.generate.tokenizer import ChatTokenizer
-from engine.provision import huggingface_text
-from engine.provision.checkpoint import Checkpoint, open_checkpoint
 from tests.models import small_llama
 from tests.models import tokenizers_made as made
 from tests.models.chat_templates import TEMPLATES
@@ -64,7 +65,7 @@ def test_transformers_is_not_imported_to_chat_and_never_reaches_out(tmp_path: Pa
         "import app.start, app.demo, engine.generate.tokenizer, engine.provision.pack, app.model_cli\n"
         "assert 'transformers' not in sys.modules\n"
         "from pathlib import Path\n"
-        "from engine.provision.checkpoint import open_checkpoint\n"
+        "from engine.checkpoint.open import open_checkpoint\n"
         "open_checkpoint(Path(sys.argv[1]))\n"
         "print(sorted({'torch', 'transformers'} & set(sys.modules)), os.environ['HF_HUB_OFFLINE'])\n"
     )

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.checkpoint.checkpoint import LlamaShape, checkpoint_shapes
+from engine.checkpoint.huggingface import HuggingFaceCheckpoint
+from engine.checkpoint.open import open_checkpoint
 from engine.errors import ModelError
-from engine.provision.checkpoint import LlamaShape, checkpoint_shapes, open_checkpoint
-from engine.provision.huggingface import HuggingFaceCheckpoint
 from tests.models import small_llama
 from tests.models.small_llama import CHAT_TEMPLATE, TIED, UNTIED, write_json
 

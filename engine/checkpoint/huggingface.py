@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from engine.errors import ModelError
-from engine.provision.checkpoint import (
+from engine.checkpoint.checkpoint import (
     HEAD,
     MAX_CONTEXT,
     MAX_HEADS,
@@ -32,9 +31,10 @@ from engine.provision.checkpoint import (
     read_bytes,
     require_llama_tensors,
 )
-from engine.provision.fields import Fields, read_json, require_file
-from engine.provision.huggingface_text import read_huggingface_text
-from engine.provision.tokenizer import writes_first
+from engine.checkpoint.fields import Fields, read_json, require_file
+from engine.checkpoint.huggingface_text import read_huggingface_text
+from engine.checkpoint.tokenizer import writes_first
+from engine.errors import ModelError
 
 __all__ = ["HuggingFaceCheckpoint"]
 
