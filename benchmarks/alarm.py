@@ -17,10 +17,10 @@ from typing import Any
 
 from benchmarks.shapes import Shape, bare
 from engine.functions.tables import WideWindow, Window
-from engine.gates.plan import dealt_bytes
 from engine.models.config import ModelSpec
 from engine.models.limits import LOW_BITS
 from engine.models.planning import plans
+from engine.program.plan import dealt_bytes
 from engine.provision.calibrate import silu_window
 from engine.wire import Rows
 

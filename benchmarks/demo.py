@@ -17,13 +17,13 @@ import numpy as np
 
 from app.local_party.dealing import BLOCK_ROWS
 from benchmarks.traffic import measure_traffic
-from engine.gates.plan import dealt_bytes
 from engine.models.config import ModelSpec
 from engine.models.functions import tables
 from engine.models.planning import plans
 from engine.parties.evaluator import Evaluator
 from engine.parties.masks import SeedStream
 from engine.parties.pack import NodePack
+from engine.program.plan import dealt_bytes
 from engine.provision.pack import load_client_model
 from engine.wire import Rows
 

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from engine.gates.online import Evaluation
 from engine.gates.rotary import Rotary
-from engine.gates.sides import Dealing
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.planning import plans
 from engine.parties.evaluator import Evaluator, _Block
 from engine.parties.masks import ModelMasks
 from engine.prf import Label, Stream
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
 from engine.ring.fixed import Real, Ring, decode, encode
 from engine.wire import Mask, Rows, Wire
 

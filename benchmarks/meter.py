@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.gates.online import Codec, Evaluation, Gate
-from engine.gates.plan import Kind, Plan
-from engine.gates.sides import Dealing
 from engine.models import llama  # noqa: F401  every gate is made before `Gate` is wrapped
+from engine.program.codec import Codec
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
+from engine.program.plan import Kind, Plan
 from engine.ring.fixed import Ring
 from engine.wire import Extent, Opening, Rows
 

@@ -18,13 +18,13 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.meter import peak_mb
 from benchmarks.shapes import SHAPES, Shape, specification, weights
-from engine.gates.online import Clear
 from engine.gates.rotary import Rotary
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.functions import functions, tables
 from engine.parties.pack import NodePack, node_pack
 from engine.parties.plain import Plain
+from engine.program.clear import Clear
 from engine.provision.masking import fresh_seeds, masked_words
 from engine.provision.pack import layout
 from engine.ring.fixed import Real

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.meter import Meter, gate_watcher
-from engine.gates.online import Codec, Evaluation
 from engine.models.config import ModelSpec
 from engine.models.planning import plans
+from engine.program.codec import Codec
+from engine.program.evaluation import Evaluation
 from engine.ring.fixed import Ring
 from engine.wire import Extent, Opening, Rows
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from threading import BoundedSemaphore
 
 from engine.errors import LinkError, ProtocolError
-from engine.gates.plan import Plan, made_bytes, round_bytes
 from engine.link import Tls, connect
 from engine.link.frames import HEADER_BYTES, HELLO_LIMIT
 from engine.link.link import Link
 from engine.models.planning import plans
 from engine.parties.pack import NodePack
+from engine.program.plan import Plan, made_bytes, round_bytes
 from engine.session import Terms
 from engine.session.keys import fresh
 from engine.wire import Rows

@@ -26,12 +26,12 @@ from app.local_party.figures import Phase, Progress, Statistics
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import LINE_SECONDS, NodeLink
 from engine.errors import InputError, ProtocolError, SessionStopped
-from engine.gates.plan import Plan, made_bytes, round_bytes
 from engine.link import client_tls, connect
 from engine.link.link import Link
 from engine.models.planning import plans
 from engine.parties.dealer import Dealer, StepRequest
 from engine.parties.redo import MOST_REDONE, given_up
+from engine.program.plan import Plan, made_bytes, round_bytes
 from engine.provision.pack import ClientModel
 from engine.ring.fixed import Real
 from engine.session import Answer, ClientEvent, ClientSession, Ready, Step, Stopped, Terms, Welcome, compare

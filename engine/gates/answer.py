@@ -8,8 +8,11 @@ The logits are an opening: bits [16, 40) of c go to the dealer, 3 bytes a logit 
 import numpy as np
 
 from engine.gates.matmul import matmul
-from engine.gates.online import Clear, Codec, Evaluation, Gate
-from engine.gates.sides import Dealing
+from engine.program.clear import Clear
+from engine.program.codec import Codec
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring, low, shift_logical
 from engine.ring.kernels.words import pack24
 from engine.wire import Extent, Mask, Wire

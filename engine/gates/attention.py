@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.gates.online import Clear, Codec, Evaluation, Gate
-from engine.gates.sides import Dealing
+from engine.program.clear import Clear
+from engine.program.codec import Codec
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels import attention as kernels
 from engine.wire import Extent, Mask, Opening, Rho, Rows, Wire

@@ -9,8 +9,9 @@ The table is stored at the residual's scale, so ρ* is the wire's λ. Dealt: voc
 
 import numpy as np
 
-from engine.gates.online import Evaluation, Gate
-from engine.gates.sides import Dealing
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.lookups import deal_onehot
 from engine.ring.kernels.rotation import rotated_rows

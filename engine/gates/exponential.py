@@ -12,9 +12,11 @@ import numpy as np
 
 from engine.functions.tables import Window
 from engine.gates.lookup import deal_bits, read_bits
-from engine.gates.online import Clear, Evaluation, Gate
-from engine.gates.sides import Dealing
 from engine.gates.truncation import truncate
+from engine.program.clear import Clear
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real
 from engine.ring.kernels.lookups import power_of_two
 from engine.wire import Mask, Opening, Rho, Wire

@@ -14,9 +14,11 @@ from collections.abc import Callable
 import numpy as np
 
 from engine.functions.tables import Window, economised, signed_binomials
-from engine.gates.online import Clear, Evaluation, Gate
-from engine.gates.sides import Dealing
 from engine.gates.truncation import truncate
+from engine.program.clear import Clear
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels import lookups as kernels
 from engine.wire import Extent, Opening, Rho

@@ -7,8 +7,11 @@ One round, 8 bytes (5 with ``low40``) an output each way, nothing dealt. The hal
 
 import numpy as np
 
-from engine.gates.online import Clear, Codec, Evaluation, Gate
-from engine.gates.sides import Dealing
+from engine.program.clear import Clear
+from engine.program.codec import Codec
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real
 from engine.wire import Extent, Mask, Opening, Rho, Wire
 

@@ -14,9 +14,12 @@ import numpy as np
 
 from engine.functions.tables import Window
 from engine.gates.lookup import deal_bits
-from engine.gates.online import Clear, Codec, Evaluation, Gate
-from engine.gates.sides import Dealing
 from engine.gates.truncation import alarm_seed
+from engine.program.clear import Clear
+from engine.program.codec import Codec
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring, low
 from engine.ring.kernels.attention import add_bits, level_hashes, minus_row
 from engine.ring.kernels.lookups import deal_onehot, weighted_sum

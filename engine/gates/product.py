@@ -8,8 +8,10 @@ One round, 8 bytes an output each way, nothing dealt.
 
 import numpy as np
 
-from engine.gates.online import Clear, Evaluation, Gate
-from engine.gates.sides import Dealing
+from engine.program.clear import Clear
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.linear import add_products, add_squares
 from engine.wire import Extent, Mask, Opening, Rho, Wire

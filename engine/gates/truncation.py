@@ -11,8 +11,10 @@ from functools import cache
 
 import numpy as np
 
-from engine.gates.online import Clear, Evaluation, Gate
-from engine.gates.sides import Dealing
+from engine.program.clear import Clear
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import mix, truncate_mask, truncate_opened
 from engine.wire import Mask, Opening, Rho, Wire

@@ -13,8 +13,10 @@ import numpy as np
 
 from engine.functions.tables import WideWindow, signed_binomials
 from engine.gates.lookup import times
-from engine.gates.online import Clear, Evaluation, Gate
-from engine.gates.sides import Dealing
+from engine.program.clear import Clear
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real
 from engine.ring.kernels.points import deal_points, read_points
 from engine.wire import Opening, Rho

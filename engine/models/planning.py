@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engine.gates.online import Evaluation
-from engine.gates.plan import Plan
 from engine.gates.rotary import Rotary
-from engine.gates.sides import Cache
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.llama import score_windows
+from engine.program.evaluation import Evaluation
+from engine.program.plan import Plan
+from engine.program.weights import Cache
 from engine.ring.fixed import Ring
 from engine.ring.kernels.linear import compile_products
 from engine.ring.kernels.lookups import Table

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from engine.errors import InputError, ProtocolError
 from engine.gates.answer import DROPPED, LOGIT_BYTES
 from engine.gates.embedding import Online
-from engine.gates.plan import Plan, dealt_bytes, made_bytes
 from engine.gates.rotary import Rotary
-from engine.gates.sides import Dealing, Tapes
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.planning import plans
 from engine.parties.masks import ModelMasks
 from engine.prf import Label, Stream, require_apart
 from engine.prf.streams import Record
+from engine.program.dealing import Dealing, Tapes
+from engine.program.plan import Plan, dealt_bytes, made_bytes
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import unmask24
 from engine.wire import Rows, Secret

@@ -16,10 +16,7 @@ from math import inf
 import numpy as np
 
 from engine.errors import SessionStopped
-from engine.gates.online import Evaluation, Exchange
-from engine.gates.plan import Plan
 from engine.gates.rotary import Rotary
-from engine.gates.sides import Cache, Material, prepare
 from engine.host.process import sparse, trim
 from engine.models import llama
 from engine.models.planning import plans
@@ -27,6 +24,10 @@ from engine.parties.dealer import StepRequest
 from engine.parties.pack import NodePack, OnlineHalves
 from engine.prf import Stream
 from engine.prf.streams import Record
+from engine.program.evaluation import Evaluation, Exchange
+from engine.program.material import Material, prepare
+from engine.program.plan import Plan
+from engine.program.weights import Cache
 from engine.ring.fixed import Ring
 from engine.ring.kernels.linear import subtract_product
 from engine.ring.kernels.lookups import Table

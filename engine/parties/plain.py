@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from engine.gates.online import Clear, Observer
 from engine.gates.rotary import Rotary
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.functions import functions
+from engine.program.clear import Clear, Observer
 from engine.ring.fixed import Real
 from engine.wire import Rows
 

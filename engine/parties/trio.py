@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from engine.errors import ModelError
-from engine.gates.online import Exchange
 from engine.models.config import ModelSpec
 from engine.parties.dealer import Dealer
 from engine.parties.evaluator import Evaluator, StepAnswer
 from engine.parties.pack import NodePack
 from engine.parties.redo import MOST_REDONE, given_up
+from engine.program.evaluation import Exchange
 from engine.ring.fixed import Real
 
 BLOCK_ROWS = 32

@@ -16,13 +16,13 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.gates.online import Exchange
 from engine.models.config import ModelSpec
 from engine.models.functions import tables
 from engine.parties.dealer import Dealer, StepRequest
 from engine.parties.evaluator import Evaluator, StepAnswer
 from engine.parties.pack import NodePack, node_pack
 from engine.parties.plain import Plain
+from engine.program.evaluation import Exchange
 from engine.provision.calibrate import measured, provisional
 from engine.provision.masking import masked_words
 

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from app.local_party import Conversation, Endpoint, Endpoints
-from engine.gates.plan import Plan, made_bytes, round_bytes
 from engine.link import Connection, Frame, FrameType, Identity, client_tls, connect, decode, encode, make_identity, server_tls
 from engine.models.planning import plans
+from engine.program.plan import Plan, made_bytes, round_bytes
 from engine.provision.pack import load_node_pack
 from engine.session import ClientSession, PeerError, Ready, Terms, Welcome
 from engine.session.keys import fresh

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.gates.online import Evaluation
-from engine.gates.sides import Dealing
 from engine.parties import masks
 from engine.parties.masks import SeedStream
 from engine.prf import FAST, Label
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
 from engine.provision import masking
 from engine.ring.fixed import Ring
 from engine.wire import Extent

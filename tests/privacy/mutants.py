@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from engine.gates import answer
 from engine.gates.matmul import matmul
-from engine.gates.online import Codec, Evaluation, Gate
-from engine.gates.sides import Dealing
 from engine.parties.dealer import Dealer
 from engine.parties.evaluator import Evaluator
 from engine.prf import Label, Stream
+from engine.program.codec import Codec
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import low
 from engine.ring.kernels.words import pack24
 from engine.session import keys

@@ -19,12 +19,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.gates.online import Codec, Evaluation
-from engine.gates.plan import Kind, Plan, Slot
-from engine.gates.sides import Dealing, Material
 from engine.models.planning import plans
 from engine.parties.dealer import Dealer, StepRequest
 from engine.parties.evaluator import Evaluator, StepAnswer
+from engine.program.codec import Codec
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+from engine.program.material import Material
+from engine.program.plan import Kind, Plan, Slot
 from engine.wire import Extent, Opening, Rows, SlotKey
 from tests.privacy.ledger import LeakError
 from tests.privacy.small import CONTEXT, Shared

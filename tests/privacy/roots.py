@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from engine.gates.plan import Kind
-from engine.gates.sides import Dealing
 from engine.models.planning import plans
 from engine.parties.dealer import Dealer
+from engine.program.dealing import Dealing
+from engine.program.plan import Kind
 from engine.wire import Rows, SlotKey
 from tests.privacy.index import KEYS
 from tests.privacy.ledger import LeakError

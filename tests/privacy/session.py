@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.gates.online import Exchange
 from engine.parties.dealer import Dealer, StepRequest
 from engine.parties.evaluator import Evaluator, StepAnswer
+from engine.program.evaluation import Exchange
 from engine.session import keys
 from engine.session.messages import Step, answer_digest
 from tests.privacy.ledger import Ledger

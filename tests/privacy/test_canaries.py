@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from engine.gates.embedding import Online
-from engine.gates.plan import Plan
-from engine.gates.sides import Cache, Material
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import StepAnswer
 from engine.prf import Stream
+from engine.program.material import Material
+from engine.program.plan import Plan
+from engine.program.weights import Cache
 from engine.session import messages
 from engine.session.keys import derive
 from engine.wire import Extent, Mask, Opening, Rho, Rows, Wire

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 
 import pytest
 
-from engine.gates.plan import Kind
 from engine.models.planning import plans
 from engine.prf import Label
+from engine.program.plan import Kind
 from tests.privacy.ledger import Draw, LeakError, Ledger
 from tests.privacy.session import Aborted, Session
 from tests.privacy.small import prompt, small

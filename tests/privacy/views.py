@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.gates.online import Codec, Evaluation, Gate
-from engine.gates.plan import Kind, Slot
+from engine.program.codec import Codec
+from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
+from engine.program.plan import Kind, Slot
 from engine.wire import Extent, Opening
 
 Words = NDArray[np.int64]

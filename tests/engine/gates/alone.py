@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.gates.online import Evaluation, Exchange
-from engine.gates.plan import Plan
-from engine.gates.sides import Cache, Dealing, prepare
 from engine.gates.truncation import truncate
 from engine.prf import Stream
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation, Exchange
+from engine.program.material import prepare
+from engine.program.plan import Plan
+from engine.program.weights import Cache
 from engine.wire import Extent, Mask, Opening, Rho, Rows, Wire
 
 Ring = NDArray[np.int64]

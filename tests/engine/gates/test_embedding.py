@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.gates.embedding import Online, embedding
-from engine.gates.online import Evaluation
+from engine.program.evaluation import Evaluation
 from engine.wire import Rows
 from tests.engine.gates.alone import Context, Played, Ring, play, words
 

@@ -24,20 +24,21 @@ from unittest.mock import patch
 
 import numpy as np
 
-# Everything of the engine that the golden file is made with; a module that moves changes a line here, and none below.
-from engine.gates.plan import Plan, dealt_bytes, made_bytes, round_bytes
 from engine.gates.rotary import whole_angles
 from engine.gates.truncation import alarm_seed
+from engine.host.memory import Halves
 from engine.models.config import PROGRAM_VERSION, ModelSpec
 from engine.models.planning import plans, table_shapes
 from engine.parties.dealer import Dealer
 from engine.parties.evaluator import Evaluator
 from engine.parties.masks import TILE_WORDS
-from engine.parties.room import Halves
 from engine.prf import FAST, Label, Stream
+
+# Everything of the engine that the golden file is made with; a module that moves changes a line here, and none below.
+from engine.program.plan import Plan, dealt_bytes, made_bytes, round_bytes
 from engine.provision.pack import ALIKE, FORMAT, load_client_model, load_node_pack
-from engine.ring.attention import level_hashes
-from engine.ring.words import mix
+from engine.ring.kernels.attention import level_hashes
+from engine.ring.kernels.words import mix
 from engine.wire import Extent, Rows
 from tests.engine.trio import Mail, key, together
 

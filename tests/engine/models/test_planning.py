@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from engine.gates.plan import Kind
-from engine.gates.sides import keyed_runs
 from engine.models.config import ModelSpec
 from engine.models.functions import tables
 from engine.models.planning import plans, table_shapes
 from engine.prf import Label, Stream
+from engine.program.plan import Kind
+from engine.program.streams import keyed_runs
 from engine.wire import Rows
 from tests.engine.trio import small_model
 

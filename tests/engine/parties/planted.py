@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.gates import truncation
-from engine.gates.online import Evaluation
-from engine.gates.sides import Dealing
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
 from engine.wire import Extent, Opening, Rho
 
 Ring = NDArray[np.int64]

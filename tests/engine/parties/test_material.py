@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.gates.plan import Kind, round_bytes
-from engine.gates.sides import Dealing, Material
 from engine.parties.dealer import Abandoned, StepRequest
 from engine.prf import Stream
+from engine.program.dealing import Dealing
+from engine.program.material import Material
+from engine.program.plan import Kind, round_bytes
 from engine.ring.fixed import Ring
 from engine.session.messages import ALARM_BYTES, MAX_ANSWERS, OPENED_BYTES
 from engine.wire import Rows

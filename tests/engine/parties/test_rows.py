@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from engine.errors import SessionStopped
-from engine.gates import sides
-from engine.gates.sides import Material
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
+from engine.program import material as prepared
+from engine.program.material import Material
 from engine.ring.fixed import Ring
 from engine.wire import SlotKey
 from tests.engine.trio import Mail, Trio, prompt, small_model, together
@@ -144,7 +144,7 @@ def test_used_rows_of_a_block_are_given_back_and_the_others_stay(monkeypatch: py
 
     sections = small_model().spec.sections
     arrays = 4 * sections  # both evaluators' of a section: a tape, and what was dealt
-    monkeypatch.setattr(sides, "give_back", give_back)
+    monkeypatch.setattr(prepared, "give_back", give_back)
     trio, plain = Trio(small_model()), small_model().plain()
     trio.deal(30)
     for tokens in ([3, 5, 8], [1], [2], prompt(20), prompt(4), [4]):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from engine.gates import truncation
-from engine.gates.online import Evaluation
-from engine.gates.sides import Dealing
 from engine.parties.plain import Plain
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
 from engine.provision.calibrate import Seen
 from engine.wire import Opening, Rho
 from tests.privacy.session import Session

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.checkpoint.tokenizer import load_tokenizer
 from engine.errors import ModelError
 from engine.generate.tokenizer import ChatTokenizer
-from engine.parties.room import Halves
+from engine.host.memory import Halves
 from engine.parties.trio import Trio
 from engine.provision.pack import describe, load_client_model, load_node_pack, load_sharing
-from engine.provision.tokenizer import load_tokenizer
 from tests.engine.models.golden_plans import SHARED_BEFORE, shared_before
 
 ANSWER: dict[str, Any] = json.loads((SHARED_BEFORE / "answer.json").read_text("utf-8"))

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.gates.online import Codec, Evaluation
-from engine.gates.plan import Kind, Plan, Slot
 from engine.gates.product import multiply
-from engine.gates.sides import Dealing, expect
 from engine.gates.truncation import truncate
 from engine.prf import Stream
+from engine.program.codec import Codec
+from engine.program.dealing import Dealing, expect
+from engine.program.evaluation import Evaluation
+from engine.program.plan import Kind, Plan, Slot
 from engine.wire import Extent, Opening, Rows
 from tests.engine.gates.alone import KEYS, Context, Opened, Ring, play, wire, words
 from tests.engine.trio import Mail, together

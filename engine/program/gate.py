@@ -1,0 +1,25 @@
+"""What a gate is: three sides of one operation, of which each reader runs its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Gate:
+    """A gate as a program calls it: the reader's own side of it runs. All three take the same arguments."""
+
+    __slots__ = ("__name__", "sides")
+
+    def __init__(
+        self,
+        name: str,
+        deal: Callable[..., Any],
+        evaluate: Callable[..., Any],
+        clear: Callable[..., Any],
+    ) -> None:
+        self.__name__ = name
+        self.sides = (deal, evaluate, clear)
+
+    def __call__(self, p: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  the readers' types differ
+        """Run this reader's side."""
+        p.gate += 1
+        return self.sides[p.reader](p, *args, **kwargs)
