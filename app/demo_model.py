@@ -160,7 +160,7 @@ def _made_by() -> str:
     """Digest of the sources and texts that decide what a pack holds."""
     root = Path(__file__).resolve().parent.parent
     digest = blake2b(digest_size=8)
-    rooms = ("checkpoint", "functions", "models", "gates", "prf", "program", "provision", "ring")
+    rooms = ("checkpoint", "functions", "models", "gates", "prf", "program", "provision", "ring", "rows")
     sources = [f for room in rooms for f in sorted((root / "engine" / room).rglob("*.py"))]
     sources.append(root / "engine" / "parties" / "masks.py")
     for file in [*sources, *sorted((root / "assets" / "calibration").glob("*.txt"))]:

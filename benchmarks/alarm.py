@@ -22,7 +22,7 @@ from engine.models.limits import LOW_BITS
 from engine.models.planning import plans
 from engine.program.plan import dealt_bytes
 from engine.provision.calibrate import silu_window
-from engine.wire import Rows
+from engine.rows.run import Rows
 
 KEYS = 128
 SEVEN = Shape("LLaMA-7B", 4096, 11008, 32, 32, 32, 32000, context=2048)

@@ -25,7 +25,7 @@ from engine.parties.masks import SeedStream
 from engine.parties.pack import NodePack
 from engine.program.plan import dealt_bytes
 from engine.provision.pack import load_client_model
-from engine.wire import Rows
+from engine.rows.run import Rows
 
 QUESTION = "What is the capital of France?"
 COLD_STARTS = 2

@@ -33,7 +33,7 @@ from engine.host.process import DESKTOP_BYTES, tune_process, work_ahead
 from engine.link import Connection, client_tls, connect, load_identity
 from engine.parties.dealer import Abandoned, Dealer, StepRequest
 from engine.ring.fixed import Real
-from engine.wire import Rows
+from engine.rows.run import Rows
 
 PATIENCE = 1800.0
 PASS_ROWS = 64

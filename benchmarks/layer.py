@@ -19,7 +19,8 @@ from engine.prf import Label, Stream
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
 from engine.ring.fixed import Real, Ring, decode, encode
-from engine.wire import Mask, Rows, Wire
+from engine.rows.run import Rows
+from engine.wire import Mask, Wire
 
 SECTION = 1  #: of the program: its first layer
 

@@ -23,7 +23,8 @@ from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.program.plan import Kind, Plan
 from engine.ring.fixed import Ring
-from engine.wire import Extent, Opening, Rows
+from engine.rows.run import Extent, Rows
+from engine.wire import Opening
 
 PROGRAM = "(between gates)"
 _ROLLUP = Path("/proc/self/smaps_rollup")

@@ -28,7 +28,7 @@ from engine.program.clear import Clear
 from engine.provision.masking import fresh_seeds, masked_words
 from engine.provision.pack import layout
 from engine.ring.fixed import Real
-from engine.wire import Rows
+from engine.rows.run import Rows
 
 CHECKED_ROWS = 3
 _NONE = "0" * 64

@@ -13,7 +13,8 @@ from engine.models.planning import plans
 from engine.program.codec import Codec
 from engine.program.evaluation import Evaluation
 from engine.ring.fixed import Ring
-from engine.wire import Extent, Opening, Rows
+from engine.rows.run import Extent, Rows
+from engine.wire import Opening
 
 UPLINKS = (20, 100, 1000)  #: Mbit/s
 TLS_RECORD, TLS_OVERHEAD = 16384, 22  #: bytes of a record's content, and what TLS 1.3 adds to it

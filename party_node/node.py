@@ -12,9 +12,9 @@ from engine.link.link import Link
 from engine.models.planning import plans
 from engine.parties.pack import NodePack
 from engine.program.plan import Plan, made_bytes, round_bytes
+from engine.rows.run import Rows
 from engine.session import Terms
 from engine.session.keys import fresh
-from engine.wire import Rows
 from party_node.limits import Limits
 from party_node.meeting import Meeting
 from party_node.places import Places

@@ -34,11 +34,11 @@ from engine.parties.redo import MOST_REDONE, given_up
 from engine.program.plan import Plan, made_bytes, round_bytes
 from engine.provision.pack import ClientModel
 from engine.ring.fixed import Real
+from engine.rows.run import Rows
 from engine.session import Answer, ClientEvent, ClientSession, Ready, Step, Stopped, Terms, Welcome, compare
 from engine.session import Progress as NodeProgress
 from engine.session.keys import KEY_BYTES, fresh
 from engine.session.messages import LOGIT_BYTES
-from engine.wire import Rows
 
 Report = Callable[[Progress], None]
 

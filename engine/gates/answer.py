@@ -15,7 +15,8 @@ from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring, low, shift_logical
 from engine.ring.kernels.words import pack24
-from engine.wire import Extent, Mask, Wire
+from engine.rows.run import Extent
+from engine.wire import Mask, Wire
 
 DROPPED = 16  #: low bits of a logit's opening that are not forwarded
 KEPT = 24

@@ -17,7 +17,8 @@ from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels import attention as kernels
-from engine.wire import Extent, Mask, Opening, Rho, Rows, Wire
+from engine.rows.run import Extent, Rows
+from engine.wire import Mask, Opening, Rho, Wire
 
 
 def _store(cache: NDArray[Any], rows: Rows, new: NDArray[Any]) -> None:

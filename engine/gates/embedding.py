@@ -15,7 +15,8 @@ from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.lookups import deal_onehot
 from engine.ring.kernels.rotation import rotated_rows
-from engine.wire import Extent, Mask, Secret, Wire
+from engine.rows.run import Extent
+from engine.wire import Mask, Secret, Wire
 
 
 class Online(Secret):

@@ -21,7 +21,8 @@ from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels import lookups as kernels
-from engine.wire import Extent, Opening, Rho
+from engine.rows.run import Extent
+from engine.wire import Opening, Rho
 
 NARROW = 3  #: degree of the fits to cells of at most 1/2; those of a higher one have cells of 1
 

@@ -13,7 +13,8 @@ from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.ring.fixed import Real
-from engine.wire import Extent, Mask, Opening, Rho, Wire
+from engine.rows.run import Extent
+from engine.wire import Mask, Opening, Rho, Wire
 
 
 def deal(d: Dealing, x: Mask, weight: str, outputs: int, *, low40: bool = False) -> Rho:

@@ -23,7 +23,8 @@ from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring, low
 from engine.ring.kernels.attention import add_bits, level_hashes, minus_row
 from engine.ring.kernels.lookups import deal_onehot, weighted_sum
-from engine.wire import Extent, Opening, Rho
+from engine.rows.run import Extent
+from engine.wire import Opening, Rho
 
 HASH_BITS = 10
 BIN = 4  #: log2 units a bin

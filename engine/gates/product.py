@@ -14,7 +14,8 @@ from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.linear import add_products, add_squares
-from engine.wire import Extent, Mask, Opening, Rho, Wire
+from engine.rows.run import Extent
+from engine.wire import Mask, Opening, Rho, Wire
 
 
 def deal_squares(d: Dealing, x: Mask) -> Rho:

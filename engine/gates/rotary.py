@@ -18,7 +18,8 @@ from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.attention import turned
-from engine.wire import Extent, Mask, Opening, Rho, Wire
+from engine.rows.run import Extent
+from engine.wire import Mask, Opening, Rho, Wire
 
 
 def angles(position: int, count: int, head_dim: int, theta: float) -> tuple[Real, Real]:

@@ -20,7 +20,7 @@ from engine.gates.rotary import Rotary, part_of, rotate
 from engine.gates.truncation import rescale, truncate
 from engine.gates.wide import lookup_wide
 from engine.models.config import ModelSpec, Norm
-from engine.wire import Extent
+from engine.rows.run import Extent
 
 
 def residual_extent(spec: ModelSpec) -> Extent:

@@ -14,7 +14,8 @@ from engine.program.weights import Cache
 from engine.ring.fixed import Ring
 from engine.ring.kernels.linear import compile_products
 from engine.ring.kernels.lookups import Table
-from engine.wire import Rows, Wire
+from engine.rows.run import Rows
+from engine.wire import Wire
 
 POWERS = 1 << 11  #: entries of each table of powers of two
 

@@ -29,7 +29,8 @@ from engine.program.dealing import Dealing, Tapes
 from engine.program.plan import Plan, dealt_bytes, made_bytes
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import unmask24
-from engine.wire import Rows, Secret
+from engine.rows.run import Rows
+from engine.wire import Secret
 
 
 class Abandoned(Exception):

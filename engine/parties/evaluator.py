@@ -31,7 +31,8 @@ from engine.program.weights import Cache
 from engine.ring.fixed import Ring
 from engine.ring.kernels.linear import subtract_product
 from engine.ring.kernels.lookups import Table
-from engine.wire import Rows, Secret, Wire
+from engine.rows.run import Rows
+from engine.wire import Secret, Wire
 
 PASS_ROWS = 64
 CUSHION = 16

@@ -10,7 +10,7 @@ from engine.models.config import ModelSpec
 from engine.models.functions import functions
 from engine.program.clear import Clear, Observer
 from engine.ring.fixed import Real
-from engine.wire import Rows
+from engine.rows.run import Rows
 
 
 class Plain:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from engine.ring.fixed import Real
-from engine.wire import Rows
+from engine.rows.run import Rows
 
 
 class Observer(Protocol):

@@ -12,7 +12,8 @@ from engine.program.codec import packed
 from engine.program.plan import Kind, Plan
 from engine.program.streams import fill_tape, keyed_runs
 from engine.ring.fixed import Ring
-from engine.wire import Extent, Rows, Secret, SlotKey
+from engine.rows.run import Extent, Rows
+from engine.wire import Secret, SlotKey
 
 
 class Masks(Protocol):

@@ -9,7 +9,8 @@ from engine.program.material import Material
 from engine.program.plan import Kind, Plan, Product, Slot
 from engine.program.weights import Weights
 from engine.ring.fixed import Ring
-from engine.wire import Extent, Opening, Rows, SlotKey, Wire
+from engine.rows.run import Extent, Rows
+from engine.wire import Opening, SlotKey, Wire
 
 Exchange = Callable[[bytes], "bytes | bytearray | memoryview"]
 

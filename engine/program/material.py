@@ -9,7 +9,8 @@ from engine.program.plan import Plan
 from engine.program.streams import fill_tape, keyed_runs
 from engine.program.weights import Weights
 from engine.ring.fixed import Ring
-from engine.wire import Rows, Secret, SlotKey
+from engine.rows.run import Rows
+from engine.wire import Secret, SlotKey
 
 _TOGETHER = 4  # rows whose memory is given back at once: of one, a section has a tenth of a huge page
 

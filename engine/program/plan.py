@@ -15,7 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from engine.ring.fixed import Ring
-from engine.wire import Extent, Rows, SlotKey
+from engine.rows.run import Extent, Rows
+from engine.wire import SlotKey
 
 WORD = 8
 

@@ -5,7 +5,8 @@ import numpy as np
 from engine.prf import FAST, Label, Stream
 from engine.program.plan import WORD, Drawn
 from engine.ring.fixed import Ring
-from engine.wire import Rows, SlotKey
+from engine.rows.run import Rows
+from engine.wire import SlotKey
 
 
 def fill_tape(tape: Ring, stream: Stream, section: int, rows: Rows, start: int = 0) -> None:

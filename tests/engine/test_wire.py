@@ -11,7 +11,8 @@ import pytest
 
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import StepAnswer
-from engine.wire import Extent, Mask, Opening, Rho, Rows, Wire
+from engine.rows.run import Extent, Rows
+from engine.wire import Mask, Opening, Rho, Wire
 
 SECRET = 0x1234567
 X = np.full((2, 3), SECRET)

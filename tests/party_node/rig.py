@@ -18,9 +18,9 @@ from engine.link import Connection, Frame, FrameType, Identity, client_tls, conn
 from engine.models.planning import plans
 from engine.program.plan import Plan, made_bytes, round_bytes
 from engine.provision.pack import load_node_pack
+from engine.rows.run import Rows
 from engine.session import ClientSession, PeerError, Ready, Terms, Welcome
 from engine.session.keys import fresh
-from engine.wire import Rows
 from party_node.limits import Limits
 from party_node.log import make_log
 from party_node.node import Node, Peer

@@ -13,9 +13,9 @@ import pytest
 from engine.errors import LinkError
 from engine.link import Connection, Frame, FrameType, client_tls, connect, decode, encode
 from engine.models.planning import plans
+from engine.rows.run import Rows
 from engine.session import Answer, ClientSession, PeerSession, Ready, Step, Stopped, Welcome
 from engine.session.keys import fresh
-from engine.wire import Rows
 from tests.models.shared_small import PREFIX, SharedSmall
 from tests.party_node.rig import QUICK, SOON, Identities, RunningNode, error_code, identities, terms
 

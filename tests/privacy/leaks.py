@@ -21,7 +21,7 @@ from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
 from engine.provision import masking
 from engine.ring.fixed import Ring
-from engine.wire import Extent
+from engine.rows.run import Extent
 from tests.privacy import session_leaks
 from tests.privacy.mutants import alter_kappa
 

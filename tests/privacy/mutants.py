@@ -21,8 +21,8 @@ from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.ring.fixed import low
 from engine.ring.kernels.words import pack24
+from engine.rows.run import Extent
 from engine.session import keys
-from engine.wire import Extent
 
 Words = NDArray[np.int64]
 Patch = pytest.MonkeyPatch

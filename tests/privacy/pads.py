@@ -27,7 +27,8 @@ from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
 from engine.program.material import Material
 from engine.program.plan import Kind, Plan, Slot
-from engine.wire import Extent, Opening, Rows, SlotKey
+from engine.rows.run import Extent, Rows
+from engine.wire import Opening, SlotKey
 from tests.privacy.ledger import LeakError
 from tests.privacy.small import CONTEXT, Shared
 

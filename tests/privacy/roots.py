@@ -11,7 +11,8 @@ from engine.models.planning import plans
 from engine.parties.dealer import Dealer
 from engine.program.dealing import Dealing
 from engine.program.plan import Kind
-from engine.wire import Rows, SlotKey
+from engine.rows.run import Rows
+from engine.wire import SlotKey
 from tests.privacy.index import KEYS
 from tests.privacy.ledger import LeakError
 from tests.privacy.pads import ROOT, Words, dealt_slots

@@ -16,8 +16,8 @@ from app.local_party.dealing import Dealing as DealingThread
 from engine.parties.dealer import Dealer, StepRequest
 from engine.prf import Label
 from engine.ring.fixed import Ring
+from engine.rows.run import Rows
 from engine.session import client, node
-from engine.wire import Rows
 
 Patch = pytest.MonkeyPatch
 

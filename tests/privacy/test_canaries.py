@@ -17,9 +17,10 @@ from engine.prf import Stream
 from engine.program.material import Material
 from engine.program.plan import Plan
 from engine.program.weights import Cache
+from engine.rows.run import Extent, Rows
 from engine.session import messages
 from engine.session.keys import derive
-from engine.wire import Extent, Mask, Opening, Rho, Rows, Wire
+from engine.wire import Mask, Opening, Rho, Wire
 from tests.privacy.session import Aborted, Session
 from tests.privacy.small import Shared, prompt, small
 

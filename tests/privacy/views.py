@@ -22,7 +22,8 @@ from engine.program.codec import Codec
 from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.program.plan import Kind, Slot
-from engine.wire import Extent, Opening
+from engine.rows.run import Extent
+from engine.wire import Opening
 
 Words = NDArray[np.int64]
 XOR = (Codec.XOR10, Codec.XOR16)

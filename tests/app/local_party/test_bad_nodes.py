@@ -94,7 +94,7 @@ class FakeNode:
 
     def _section_bytes(self, first_row: int, section: int) -> int:
         from engine.models.planning import plans
-        from engine.wire import Rows
+        from engine.rows.run import Rows
 
         rows = Rows(first_row, 3 + first_row - 1, 16 if first_row == 1 else 32)
         return plans(self.small.client.spec)[section].dealt_bytes(rows, self.role)

@@ -24,7 +24,8 @@ from engine.program.evaluation import Evaluation, Exchange
 from engine.program.material import prepare
 from engine.program.plan import Plan
 from engine.program.weights import Cache
-from engine.wire import Extent, Mask, Opening, Rho, Rows, Wire
+from engine.rows.run import Extent, Rows
+from engine.wire import Mask, Opening, Rho, Wire
 
 Ring = NDArray[np.int64]
 Real = NDArray[np.float64]

@@ -9,7 +9,7 @@ import pytest
 
 from engine.gates.answer import answer
 from engine.gates.truncation import truncate
-from engine.wire import Rows
+from engine.rows.run import Rows
 from tests.engine.gates.alone import Context, Opened, Played, big, play, wire, wrapped
 
 VOCAB, INNER = 13, 5

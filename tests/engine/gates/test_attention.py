@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from engine.gates.attention import mixture, remember, scores, sum_over_keys
 from engine.gates.product import multiply, sum_of_squares
 from engine.gates.rotary import Rotary, part_of, rotate
-from engine.wire import Extent, Rho, Rows
+from engine.rows.run import Extent, Rows
+from engine.wire import Rho
 from tests.engine.gates.alone import Context, Opened, Ring, big, play, signed, wire, words, wrapped
 
 seeds = st.integers(0, 2**32)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.gates.embedding import Online, embedding
 from engine.program.evaluation import Evaluation
-from engine.wire import Rows
+from engine.rows.run import Rows
 from tests.engine.gates.alone import Context, Played, Ring, play, words
 
 D_MODEL = 7

@@ -12,7 +12,7 @@ from engine.gates.exponential import exponential
 from engine.models.functions import tables
 from engine.models.llama import score_windows
 from engine.provision.calibrate import provisional
-from engine.wire import Extent, Rows
+from engine.rows.run import Extent, Rows
 from tests.engine.gates.alone import Context, Opened, Real, Ring, play
 from tests.engine.trio import PREFIX, SHAPE
 

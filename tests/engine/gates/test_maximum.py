@@ -13,7 +13,7 @@ from engine.functions.tables import Window
 from engine.gates.maximum import below, maximum
 from engine.gates.truncation import alarm_seed
 from engine.ring.kernels.attention import level_hashes
-from engine.wire import Extent, Rows
+from engine.rows.run import Extent, Rows
 from tests.engine.gates.alone import Opened, Played, Real, Ring, play, signed
 
 SCALE = 24

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.gates.rotary import Rotary, rotate
 from engine.gates.truncation import alarm_seed, rescale, truncate
 from engine.ring.kernels.words import mix
-from engine.wire import Extent, Rows
+from engine.rows.run import Extent, Rows
 from tests.engine.gates.alone import Opened, Ring, big, play, sizes, wire, words, wrapped
 
 seeds = st.integers(0, 2**32)

@@ -39,7 +39,7 @@ from engine.program.plan import Plan, dealt_bytes, made_bytes, round_bytes
 from engine.provision.pack import ALIKE, FORMAT, load_client_model, load_node_pack
 from engine.ring.kernels.attention import level_hashes
 from engine.ring.kernels.words import mix
-from engine.wire import Extent, Rows
+from engine.rows.run import Extent, Rows
 from tests.engine.trio import Mail, key, together
 
 Tree = dict[str, Any]  #: names to digests, numbers, lists or trees

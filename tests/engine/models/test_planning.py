@@ -15,7 +15,7 @@ from engine.models.planning import plans, table_shapes
 from engine.prf import Label, Stream
 from engine.program.plan import Kind
 from engine.program.streams import keyed_runs
-from engine.wire import Rows
+from engine.rows.run import Rows
 from tests.engine.trio import small_model
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from engine.gates import truncation
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
-from engine.wire import Extent, Opening, Rho
+from engine.rows.run import Extent
+from engine.wire import Opening, Rho
 
 Ring = NDArray[np.int64]
 TOP, BOTTOM = np.iinfo(np.int64).max, np.iinfo(np.int64).min

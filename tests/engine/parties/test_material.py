@@ -14,8 +14,8 @@ from engine.program.dealing import Dealing
 from engine.program.material import Material
 from engine.program.plan import Kind, round_bytes
 from engine.ring.fixed import Ring
+from engine.rows.run import Rows
 from engine.session.messages import ALARM_BYTES, MAX_ANSWERS, OPENED_BYTES
-from engine.wire import Rows
 from tests.engine.trio import Trio, prompt, small_model
 
 

@@ -17,7 +17,8 @@ from engine.program.codec import Codec
 from engine.program.dealing import Dealing, expect
 from engine.program.evaluation import Evaluation
 from engine.program.plan import Kind, Plan, Slot
-from engine.wire import Extent, Opening, Rows
+from engine.rows.run import Extent, Rows
+from engine.wire import Opening
 from tests.engine.gates.alone import KEYS, Context, Opened, Ring, play, wire, words
 from tests.engine.trio import Mail, together
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.ring.kernels.attention import add_bits, level_hashes, minus_row, mixture, scores, sum_keys, turned
-from engine.wire import Extent, Rows
+from engine.rows.run import Extent, Rows
 from tests.engine.gates.alone import Ring, words
 from tests.engine.ring.kernels.test_words import mixed
 
