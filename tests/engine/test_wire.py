@@ -11,7 +11,7 @@ import pytest
 
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import StepAnswer
-from engine.rows.run import Extent, Rows
+from engine.rows.run import Extent
 from engine.wire import Mask, Opening, Rho, Wire
 
 SECRET = 0x1234567
@@ -127,15 +127,3 @@ def test_the_last_rows_of_a_wire_are_one() -> None:
     assert (last.extent, last.bits, last.source) == (Extent(3), 34, None)
     with pytest.raises(ValueError, match="no share"):
         Wire(words, None, Extent(3)).tail(1).share()
-
-
-def test_rows_know_their_keys_and_the_bounds_of_their_runs() -> None:
-    rows = Rows(9, 4, 3)
-    assert rows.serials.tolist() == [9, 10, 11]
-    assert rows.keys.tolist() == [5, 6, 7]
-    assert rows.starts.tolist() == [0, 5, 11, 18]
-    assert rows.offsets(Extent(8)).tolist() == [0, 8, 16, 24]
-    assert rows.offsets(Extent(key=2)).tolist() == [0, 10, 22, 36]
-    assert rows.offsets(Extent(1, 2)).tolist() == [0, 11, 24, 39]
-    assert rows.part(1, 3) == Rows(10, 5, 2)
-    assert Rows(0, 0, 0).offsets(Extent(key=3)).tolist() == [0]
