@@ -73,7 +73,7 @@ class ClientSession(Machine[ClientEvent]):
     @property
     def position(self) -> int:
         """Length of the context in tokens, the prefix included, as far as the node has answered."""
-        return self._rows.position
+        return self._rows.book.position
 
     @property
     def queued_bytes(self) -> int:
@@ -93,7 +93,7 @@ class ClientSession(Machine[ClientEvent]):
     @property
     def queued_rows(self) -> int:
         """Rows that were announced and not used."""
-        return self._rows.queued_rows
+        return self._rows.book.queued_rows
 
     def key(self, purpose: str) -> bytes:
         """This session's 32-byte key of client and node for one purpose; ValueError before WELCOME."""
@@ -131,7 +131,7 @@ class ClientSession(Machine[ClientEvent]):
         """BLOCK: these rows are being dealt. `Discarded` if dealing must start elsewhere by now."""
         with self._lock:
             self._place_of_dealing(FrameType.BLOCK)
-            if first_position != self._rows.dealt_position:
+            if first_position != self._rows.book.dealt_position:
                 raise Discarded
             with _own_fault():
                 self._rows.announce(first_row, count, first_position)
@@ -141,7 +141,7 @@ class ClientSession(Machine[ClientEvent]):
         """MATERIAL: the next piece of a section of `whole` bytes; one of none if it has none. `Discarded` if the block was."""
         with self._lock:
             self._place_of_dealing(FrameType.MATERIAL)
-            if first_row <= self._rows.last_announced and not self._rows.holds(first_row):
+            if first_row <= self._rows.book.last_announced and self._rows.book.find(first_row) is None:
                 raise Discarded
             with _own_fault():
                 self._rows.deliver(first_row, section, len(data), whole)
@@ -205,7 +205,7 @@ class ClientSession(Machine[ClientEvent]):
 
     def _hear_progress(self, payload: Data) -> Progress:
         progress = Progress.parse(payload)
-        if (progress.rows, progress.sections) != (self._rows.step_count, self._terms.sections):
+        if (progress.rows, progress.sections) != (self._rows.book.taken, self._terms.sections):
             raise ProtocolError("out-of-range", "PROGRESS of another step")
         return progress
 

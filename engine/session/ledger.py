@@ -19,12 +19,14 @@ Rule 8. A pass lies within one block, so a block whose rows together make no mes
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from engine.errors import ProtocolError
 from engine.link.frames import BULK_LIMIT
+from engine.rows.queue import RowBlock, RowQueue, RowRefused
+from engine.rows.run import Rows
 
 MAX_ROW = (1 << 48) - 1
 """The last serial number for which a stream has an address (engine/prf/streams.py)."""
@@ -35,17 +37,12 @@ MAX_ROUND_BYTES = BULK_LIMIT - 1
 
 
 @dataclass(slots=True)
-class _Block:
-    first: int
-    count: int
-    used: int = 0
-    sections: int = 0  # delivered whole
-    begun: int = 0  # bytes of the next one
-    bytes: int = 0  # that it takes once it is prepared
+class Delivery:
+    """How much of a block's material has come, and what the block takes."""
 
-    @property
-    def next(self) -> int:
-        return self.first + self.used
+    made_bytes: int  #: memory at the node, once it is prepared
+    sections: int = 0  #: that have come whole
+    begun: int = 0  #: bytes of the next section that have come
 
 
 class RowLedger:
@@ -65,30 +62,21 @@ class RowLedger:
         made_bytes: Callable[[int, int], int],
         round_bytes: Callable[[int, int], int],
     ) -> None:
-        self.position = prefix  # length of the context in tokens
-        self.dealt_position = prefix  # the next position to deal a row for
-        self.last_announced = 0
-        self.last_spent = 0  # used or discarded
+        self.book: RowQueue[Delivery] = RowQueue(prefix)
         self.queued_bytes = 0
         self.queue_bytes = queue_bytes
-        self.step_first = self.step_count = 0  # the last step; a count of 0: it has ended
-        self._prefix, self._context, self._sections = prefix, context, sections
+        self.step_first = 0  #: the first row of the last step; 0: there was none
+        self._context, self._sections = context, sections
         self._made_bytes, self._round_bytes = made_bytes, round_bytes
-        self._blocks: deque[_Block] = deque()
-
-    @property
-    def queued_rows(self) -> int:
-        """Announced rows that were neither used nor discarded."""
-        return sum(block.count - block.used for block in self._blocks)
 
     def announce(self, first: int, count: int, position: int) -> None:
         """A block of rows is being dealt."""
         if not 1 <= count <= MAX_BLOCK_ROWS or first + count - 1 > MAX_ROW:
             raise ProtocolError("out-of-range", f"{count} rows from {first}; a block has 1 to {MAX_BLOCK_ROWS}")
-        if first <= self.last_announced:
+        if first <= self.book.last_announced:
             raise ProtocolError("row-reused", f"row {first} was announced before")
-        if position != self.dealt_position:
-            raise ProtocolError("wrong-position", f"dealt for {position}, not {self.dealt_position}")
+        if position != self.book.dealt_position:
+            raise ProtocolError("wrong-position", f"dealt for {position}, not {self.book.dealt_position}")
         if position + count > self._context:
             raise ProtocolError("too-long", f"{position + count} tokens, {self._context} fit")
         made = self._made_bytes(count, position)
@@ -96,83 +84,65 @@ class RowLedger:
             raise ProtocolError("queue-full", f"{self.queued_bytes:,} bytes and {made:,} more, over {self.queue_bytes:,}")
         if not self.fits_a_round(count, position):
             raise ProtocolError("out-of-range", f"{count} rows at {position} make the nodes' messages too long")
-        self._blocks.append(_Block(first, count, bytes=made))
+        self.book.announce(Rows(first, position, count), Delivery(made))
         self.queued_bytes += made
-        self.last_announced = first + count - 1
-        self.dealt_position += count
 
     def fits_a_round(self, count: int, position: int) -> bool:
         """Whether no message between the nodes is over the limit of a frame, however these rows are cut into steps."""
         return self._round_bytes(count, position) <= MAX_ROUND_BYTES
 
-    def holds(self, first: int) -> bool:
-        """Whether the block that begins with this row was announced and not discarded."""
-        return any(block.first == first for block in self._blocks)
-
-    def expects(self, first: int, section: int) -> None:
-        """The next material is this one."""
-        block = next((b for b in self._blocks if b.sections < self._sections), None)
-        if block is None or block.first != first:
+    def expects(self, first: int, section: int) -> RowBlock[Delivery]:
+        """The block whose next material is this section of the block that begins with `first`."""
+        block = next((b for b in self.book.blocks if b.load.sections < self._sections), None)
+        if block is None or block.rows.first != first:
             raise ProtocolError("not-dealt", f"no material is due for row {first}")
-        if section != block.sections:
-            raise ProtocolError("out-of-range", f"section {section}, not {block.sections}")
+        if section != block.load.sections:
+            raise ProtocolError("out-of-range", f"section {section}, not {block.load.sections}")
+        return block
 
     def deliver(self, first: int, section: int, length: int, whole: int) -> None:
         """A piece of `length` bytes of a section of `whole` bytes has come, or leaves."""
-        self.expects(first, section)
-        block = next(b for b in self._blocks if b.first == first)
-        if block.begun + length > whole or (not length and whole):
-            raise ProtocolError("wrong-length", f"section {section}: {length} bytes behind {block.begun} of {whole}")
-        block.begun += length
-        if block.begun == whole:
-            block.sections, block.begun = block.sections + 1, 0
+        load = self.expects(first, section).load
+        if load.begun + length > whole or (not length and whole):
+            raise ProtocolError("wrong-length", f"section {section}: {length} bytes behind {load.begun} of {whole}")
+        load.begun += length
+        if load.begun == whole:
+            load.sections, load.begun = load.sections + 1, 0
 
     def begin(self, first: int, count: int, position: int) -> None:
         """A step uses the next `count` rows."""
-        if first <= self.last_spent:
-            raise ProtocolError("row-reused", f"row {first}; {self.last_spent} was the last spent")
-        if position != self.position:
-            raise ProtocolError("wrong-position", f"{position}, not {self.position}")
-        expected, left, taken = first, count, []
-        for block in self._blocks:
-            take = min(left, block.count - block.used)
-            if take and block.next != expected:
-                break
-            taken.append((block, take))
-            expected += take
-            left -= take
-        if left:
-            raise ProtocolError("not-dealt", f"{count} rows from {first}")
-        for block, take in taken:
-            block.used += take
-        self.last_spent = first + count - 1
-        self.step_first, self.step_count = first, count
+        with _as_protocol():
+            self.book.take(Rows(first, position, count))
+        self.step_first = first
 
     def lacks_material(self) -> bool:
         """Whether material is still to come for a block whose rows are all used."""
-        return any(b.used == b.count and b.sections < self._sections for b in self._blocks)
+        return any(not b.left and b.load.sections < self._sections for b in self.book.blocks)
 
     def finish(self) -> None:
         """The step was answered: the context has grown."""
-        self.position += self.step_count
-        self.step_count = 0
-        while self._blocks and self._blocks[0].used == self._blocks[0].count:
-            self.queued_bytes -= self._blocks.popleft().bytes
+        self.queued_bytes -= sum(block.load.made_bytes for block in self.book.finish())
 
     def discard(self) -> None:
         """Discard every queued row; a running step may still be answered."""
-        self._blocks.clear()
+        self.book.discard()
         self.queued_bytes = 0
-        self.last_spent = self.last_announced
 
     def settle(self) -> None:
         """After a stop: the context is where the last answered step left it, and dealing starts there."""
-        self.step_count = 0
-        self.dealt_position = self.position
+        self.book.settle()
 
     def rewind(self, position: int) -> None:
         """Cut the context to `position` tokens and discard every queued row."""
-        if not self._prefix <= position <= self.position:
-            raise ProtocolError("wrong-position", f"rewind to {position} of {self.position}")
-        self.discard()
-        self.position = self.dealt_position = position
+        with _as_protocol():
+            self.book.rewind(position)
+        self.queued_bytes = 0
+
+
+@contextmanager
+def _as_protocol() -> Iterator[None]:
+    """What the book refuses is the other side's fault."""
+    try:
+        yield
+    except RowRefused as refused:
+        raise ProtocolError(refused.code, refused.text) from None

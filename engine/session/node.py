@@ -56,7 +56,7 @@ class NodeSession(Machine[NodeEvent]):
     @property
     def position(self) -> int:
         """Length of the context in tokens, the prefix included."""
-        return self._rows.position
+        return self._rows.book.position
 
     @property
     def queued_bytes(self) -> int:
@@ -66,7 +66,7 @@ class NodeSession(Machine[NodeEvent]):
     @property
     def queued_rows(self) -> int:
         """Rows that were announced and not used."""
-        return self._rows.queued_rows
+        return self._rows.book.queued_rows
 
     def key(self, purpose: str) -> bytes:
         """This session's 32-byte key of client and node for one purpose; ValueError before HELLO."""

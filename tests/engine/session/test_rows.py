@@ -33,7 +33,7 @@ def test_a_block_whose_round_fits_no_frame_is_refused_when_it_is_announced() -> 
     rows = ledger(prefix=10, context=40, queue_bytes=1000, round_bytes=lambda count, position: count * (MAX_ROUND_BYTES // 2))
     assert rows.fits_a_round(2, 10)
     assert code(rows.announce, 1, 3, 10) == "out-of-range"
-    assert (rows.queued_bytes, rows.last_announced, rows.dealt_position) == (0, 0, 10)
+    assert (rows.queued_bytes, rows.book.last_announced, rows.book.dealt_position) == (0, 0, 10)
     rows.announce(1, 2, 10)
 
 
@@ -259,7 +259,7 @@ def test_a_step_goes_over_blocks_but_not_over_gaps() -> None:
     rows.announce(3, 2, 6)
     rows.announce(6, 2, 8)
     assert code(rows.begin, 1, 5, 4) == "not-dealt"
-    assert rows.last_spent == 0
+    assert rows.book.last_spent == 0
     rows.begin(1, 3, 4)
     rows.finish()
     assert code(rows.begin, 4, 2, 7) == "not-dealt"
@@ -267,7 +267,7 @@ def test_a_step_goes_over_blocks_but_not_over_gaps() -> None:
     rows.finish()
     rows.begin(6, 2, 8)
     rows.finish()
-    assert (rows.position, rows.queued_rows) == (10, 0)
+    assert (rows.book.position, rows.book.queued_rows) == (10, 0)
 
 
 @pytest.mark.parametrize("answers", [0, 3])

@@ -104,7 +104,7 @@ def say(talk: Any, side: str, kind: F, step: Callable[..., Step]) -> object:
         ("node", F.ANSWER): lambda: node.send_answer(7, talk.logits, 9, 1000),
         ("node", F.STOPPED): node.send_stopped,
         ("client", F.HELLO): client.send_hello,
-        ("client", F.BLOCK): lambda: client.send_block(4, 2, client._rows.dealt_position),
+        ("client", F.BLOCK): lambda: client.send_block(4, 2, client._rows.book.dealt_position),
         ("client", F.MATERIAL): lambda: client.send_material(1, 1, bytes(11), 11),
         ("client", F.STEP): lambda: client.send_step(step(1, 4)),
         ("client", F.REWIND): lambda: client.send_rewind(4),
