@@ -10,7 +10,6 @@ Rule 3. A whole block fits into the queue before it is begun.
 from __future__ import annotations
 
 import time
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,8 @@ from engine.errors import LinkError, TrineError
 from engine.host.process import work_ahead
 from engine.parties.dealer import Abandoned, Dealer
 from engine.parties.evaluator import CUSHION, cushion
+from engine.rows.queue import RowBlock, RowQueue
+from engine.rows.run import Rows
 from engine.session import MAX_BLOCK_ROWS, Discarded
 
 FIRST_ROWS = 16
@@ -37,9 +38,10 @@ processor's cache.
 
 
 @dataclass(slots=True)
-class _Block:
-    left: int
-    dealt: float = 0.0  #: how much of its sections is dealt
+class _DealtPart:
+    """How far a block has come."""
+
+    dealt: float = 0.0  #: the part of its sections that has left, 1 at the end
 
 
 class Dealing:
@@ -49,10 +51,10 @@ class Dealing:
         self.dealt_rows, self.dealt_bytes = 0, (0, 0)
         self._dealer, self._links, self._inbox = dealer, links, inbox
         self._changed = Condition(RLock())  # held while blocks, rewinds and stops are put in order
-        self._blocks: deque[_Block] = deque()
+        self._book: RowQueue[_DealtPart] = RowQueue(dealer.dealt_position)
         self._rows, self._paused, self._closed = FIRST_ROWS, False, False
         self._step_rows = 0  # of the running step; 0: none runs
-        self._waited: _Block | None = None  # the block of the running step, or that is dealt for the next one
+        self._waited: RowBlock[_DealtPart] | None = None  # the block of the running step, or that is dealt for the next one
         self._piece: tuple[NodeLink, float] | None = None  # which line has one now, and since when
         self._thread = Thread(target=self._run, name="trine-dealing", daemon=True)
 
@@ -64,16 +66,17 @@ class Dealing:
 
     def available(self, wanted: int) -> int:
         """Rows that a step may use now: `wanted` at most, none beyond the end of a block; 0 while none is dealt."""
-        if not self._blocks:
+        blocks = self._book.blocks
+        if not blocks:
             return 0
-        count = min(wanted, self._blocks[0].left)
+        count = min(wanted, blocks[0].left)
         return count if self._dealer.queued_rows >= count else 0
 
     @property
     def dealt(self) -> float | None:
         """How much is dealt of the block that the running step, or the next one, waits for; None if it need not wait."""
         block = self._waited
-        return block.dealt if block is not None and block.dealt < 1 else None
+        return block.load.dealt if block is not None and block.load.dealt < 1 else None
 
     def slow_line(self, seconds: float) -> LinkError | None:
         """What to say of a line that has not taken a piece within so many seconds."""
@@ -87,16 +90,16 @@ class Dealing:
 
     def take(self, count: int) -> None:
         """A step uses that many of the available rows, and runs until `look`."""
-        self._step_rows = count
-        self._waited = self._blocks[0]
-        self._blocks[0].left -= count
-        if not self._blocks[0].left:
-            self._blocks.popleft()
+        with self._changed:
+            self._step_rows = count
+            self._waited = self._book.blocks[0]
+            self._book.take(Rows(self._book.next_row, self._book.position, count))
+            self._book.finish()  # whatever becomes of the step: its rows are spent
 
     def look(self) -> None:
         """A step has ended: there may be room in the queue, and nobody waits for the processor."""
         with self._changed:
-            if self._step_rows > CUSHION > self._whole_rows() and all(block.dealt == 1 for block in self._blocks):
+            if self._step_rows > CUSHION > self._whole_rows() and all(block.load.dealt == 1 for block in self._book.blocks):
                 self._rows = min(self._rows, FIRST_ROWS)  # few rows are left for the answer's first words
             self._step_rows = 0
             self._changed.notify_all()
@@ -104,7 +107,7 @@ class Dealing:
     def rewind(self, position: int, first_rows: int = FIRST_ROWS) -> float:
         """Cut the context at all three parties and deal a block of `first_rows`; returns how many rows are discarded."""
         with self._changed:
-            discarded = sum(block.left * block.dealt for block in self._blocks)
+            discarded = sum(block.left * block.load.dealt for block in self._book.blocks)
             self._forget(position)
             self._rows = first_rows
             for link in self._links:
@@ -152,11 +155,11 @@ class Dealing:
         return self._whole_rows() < cushion(self._step_rows)
 
     def _whole_rows(self) -> int:
-        return sum(block.left for block in self._blocks if block.dealt == 1)
+        return sum(block.left for block in self._book.blocks if block.load.dealt == 1)
 
     def _forget(self, position: int) -> None:
         self._dealer.rewind(position)
-        self._blocks.clear()
+        self._book.rewind(position)
         self._rows, self._step_rows = FIRST_ROWS, 0
         self._changed.notify_all()
 
@@ -204,10 +207,10 @@ class Dealing:
             first, position = dealer.next_row, dealer.dealt_position
             sections = dealer.deal(count)
             self._rows = min(2 * self._rows, BLOCK_ROWS)
-            block = _Block(count)
-            self._blocks.append(block)
+            part = _DealtPart()
+            self._book.announce(Rows(first, position, count), part)
             if not self._step_rows:
-                self._waited = self._blocks[0]
+                self._waited = self._book.blocks[0]
             for link in self._links:
                 link.say(partial(link.session.send_block, first, count, position), ahead=True)
         dealt = [0, 0]
@@ -219,9 +222,9 @@ class Dealing:
                     self._piece = link, time.monotonic()
                     link.say(partial(link.session.send_material, first, section, piece, len(material)), ahead=True)
                     self._piece = None
-                    block.dealt = (section + (i + at / (len(material) or 1)) / 2) / dealer.sections
+                    part.dealt = (section + (i + at / (len(material) or 1)) / 2) / dealer.sections
                 dealt[i] += len(material)
-            block.dealt = (section + 1) / dealer.sections
+            part.dealt = (section + 1) / dealer.sections
             self._inbox.wake()
         self.dealt_rows += count
         self.dealt_bytes = self.dealt_bytes[0] + dealt[0], self.dealt_bytes[1] + dealt[1]

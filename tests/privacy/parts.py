@@ -232,7 +232,7 @@ class RealSession:
 
         def full() -> bool:
             with dealing._changed:
-                return dealing._next_rows() == 0 and all(block.dealt == 1 for block in dealing._blocks)
+                return dealing._next_rows() == 0 and all(block.load.dealt == 1 for block in dealing._book.blocks)
 
         if not dealing._inbox.wait(full, PATIENCE):
             raise TimeoutError("the dealing thread does not come to rest")
