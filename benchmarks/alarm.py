@@ -130,7 +130,7 @@ def both(model: Path | None) -> list[str]:
     from engine.provision.pack import load_client_model
 
     if model is None:
-        from app.demo_model import ensure_demo_model
+        from app.demo.demo_model import ensure_demo_model
 
         model = ensure_demo_model()
     return [*lines(load_client_model(model / "client").spec), *lines(seven())]

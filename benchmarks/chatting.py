@@ -19,8 +19,8 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from app.chat import Chat, Done, Event, Failed, Settings
-from app.demo import Demo, demo
+from app.chat.chat import Chat, Done, Event, Failed, Settings
+from app.demo.demo import Demo, demo
 from app.local_party import Conversation, Phase
 from benchmarks.processes import memory, status, wait_until_idle, watching
 from engine.host.process import DESKTOP_BYTES, tune_process
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     options = parser.parse_args()
     if options.model is None:
-        from app.demo_model import ensure_demo_model
+        from app.demo.demo_model import ensure_demo_model
 
         options.model = ensure_demo_model()
     with demo(options.model) as parties:

@@ -40,7 +40,7 @@ def measure_demo(model: Path | None = None, *, quick: bool = False) -> dict[str,
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, Any] = json.loads(done.stdout)
     if model is None:
-        from app.demo_model import ensure_demo_model
+        from app.demo.demo_model import ensure_demo_model
 
         model = ensure_demo_model()
     spec = load_client_model(model / "client").spec
@@ -54,7 +54,7 @@ def measure_demo(model: Path | None = None, *, quick: bool = False) -> dict[str,
 
 def _ask(model: list[str]) -> dict[str, float]:
     """Seconds from starting the program to the answer's first byte, and to the program's end."""
-    command = [sys.executable, "-m", "app.cli", "ask", QUESTION, "--max-tokens", "16", *model]
+    command = [sys.executable, "-m", "app.cli.main", "ask", QUESTION, "--max-tokens", "16", *model]
     with tempfile.TemporaryFile() as errors:
         began = time.monotonic()
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:

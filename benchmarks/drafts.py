@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.demo import Demo, demo
+from app.demo.demo import Demo, demo
 from engine.generate.sampling import Chooser, Logits, make_chooser
 from engine.host.process import DESKTOP_BYTES, tune_process
 

@@ -17,10 +17,9 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QAbstractButton, QAbstractSlider, QApplication, QHBoxLayout, QMainWindow, QVBoxLayout, QWidget
 
-from app import chat
-from app.advice import advised
-from app.chat import Done, Event, Failed, Message, Progress, Reason, Stands, Started, Text
-from app.start import Running, Start
+from app.chat.advice import advised
+from app.chat.chat import Done, Event, Failed, Message, Progress, Reason, Stands, Started, Text, Waiting
+from app.demo.start import Running, Start
 from app.window import sentences
 from app.window.about import PrivacyDialog
 from app.window.foot import Foot
@@ -320,7 +319,7 @@ class MainWindow(QMainWindow):
         if answer is None:
             return
         match event:
-            case chat.Waiting():
+            case Waiting():
                 answer.progress.show_progress(f"{event.what[:1].upper()}{event.what[1:]}…")
             case Started():
                 self._started = event

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from PySide6.QtCore import QSocketNotifier
 from PySide6.QtWidgets import QApplication
 
-from app.start import Start
+from app.demo.start import Start
 from app.window.main import MainWindow
 from app.window.theme import application_font
 

@@ -10,8 +10,8 @@ from threading import Thread
 
 from PySide6.QtCore import QObject, Signal
 
-from app.chat import Chat, Emit, Event, Failed
-from app.start import Running, Start
+from app.chat.chat import Chat, Emit, Event, Failed
+from app.demo.start import Running, Start
 from app.window.markdown import warm_up
 from app.window.theme import LIGHT
 from engine.errors import SessionStopped, TrineError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.model_cli import share_model
+from app.sharing.share import share_model
 from tests.models import small_llama
 
 

@@ -15,10 +15,10 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-import app.demo
-from app.chat import Settings
-from app.demo import Demo
-from app.start import start_demo
+import app.demo.demo
+from app.chat.chat import Settings
+from app.demo.demo import Demo
+from app.demo.start import start_demo
 from app.window.main import MainWindow
 from app.window.messages import Answer
 from app.window.theme import LIGHT
@@ -32,7 +32,7 @@ SECONDS = 60_000
 def demos(monkeypatch: pytest.MonkeyPatch) -> list[Demo]:
     """The demos that run, so that a test can kill a node by its process id."""
     running: list[Demo] = []
-    real = app.demo.demo
+    real = app.demo.demo.demo
 
     @contextmanager
     def noted(*arguments: object) -> Iterator[Demo]:
@@ -40,7 +40,7 @@ def demos(monkeypatch: pytest.MonkeyPatch) -> list[Demo]:
             running.append(parties)
             yield parties
 
-    monkeypatch.setattr(app.demo, "demo", noted)
+    monkeypatch.setattr(app.demo.demo, "demo", noted)
     return running
 
 

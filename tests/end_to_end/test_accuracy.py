@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from app.model_cli import EDGE, check_model
+from app.cli.model import EDGE
+from app.sharing.share import check_model
 from engine.provision.check import Accuracy
 from tests.models.demo_model import demo_gguf, shared_demo_model
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from app.demo import demo
+from app.demo.demo import demo
+from app.demo.node_process import NodeProcess, Parties, listening, wait_until_ready
 from app.local_party import Conversation, Endpoints, Progress
-from app.node_process import NodeProcess, Parties, listening, wait_until_ready
 from engine.errors import LinkError, ModelError
 from engine.link.connection import PATIENCE_SECONDS, PING_SECONDS
 from tests.conftest import belongings
@@ -175,7 +175,7 @@ def test_a_frozen_node_is_noticed_by_its_silence(small: SharedSmall, nodes: Node
 
 
 def test_the_nodes_end_when_their_app_is_killed(small: SharedSmall) -> None:
-    program = "import sys; from pathlib import Path; from app.demo import demo\n"
+    program = "import sys; from pathlib import Path; from app.demo.demo import demo\n"
     program += "with demo(Path(sys.argv[1])) as running: print(*running.pids, flush=True); sys.stdin.read()"
     words = [sys.executable, "-c", program, str(small.directory)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as app, ExitStack() as stack:
@@ -236,7 +236,7 @@ def test_a_dead_node_is_started_again_as_the_same_party(small: SharedSmall) -> N
 
 
 def test_a_node_frozen_while_it_loads_is_given_up(small: SharedSmall, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.node_process.SILENT_SECONDS", 1.0)
+    monkeypatch.setattr("app.demo.node_process.SILENT_SECONDS", 1.0)
     with ExitStack() as stack:
         sockets = [stack.enter_context(listening()) for _ in (1, 2)]
         ports = [sock.getsockname()[1] for sock in sockets]

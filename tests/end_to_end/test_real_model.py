@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from app.demo import Demo, demo
+from app.demo.demo import Demo, demo
 from engine.checkpoint.open import open_checkpoint
 from engine.checkpoint.tokenizer import load_tokenizer
 from engine.generate.tokenizer import ChatTokenizer

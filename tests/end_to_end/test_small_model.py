@@ -12,7 +12,7 @@ from threading import Event
 
 import pytest
 
-from app.demo import Demo, demo
+from app.demo.demo import Demo, demo
 from app.local_party import Conversation, Progress, dealing
 from engine.errors import InputError, SessionStopped
 from tests.models.shared_small import CONTEXT, PREFIX, Follow, SharedSmall, greedy

@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from app.demo_model import ensure_demo_model
+from app.demo.demo_model import ensure_demo_model
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.chat import Chat, Settings
+from app.chat.chat import Chat, Settings
 from app.local_party import Conversation, Endpoints, Progress, conversation
 from app.local_party.calling import call, order
 from app.local_party.inbox import Inbox

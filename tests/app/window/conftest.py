@@ -10,8 +10,8 @@ import pytest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from app.chat import Chat, Settings
-from app.start import Report, Running
+from app.chat.chat import Chat, Settings
+from app.demo.start import Report, Running
 from app.window.main import MainWindow
 from app.window.messages import Answer
 from app.window.theme import LIGHT

@@ -9,9 +9,9 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
-from app.advice import advised
-from app.chat import Chat, Settings
-from app.start import Report, Running
+from app.chat.advice import advised
+from app.chat.chat import Chat, Settings
+from app.demo.start import Report, Running
 from app.window.messages import Answer, LeftOut, Question
 from engine.errors import InputError, LinkError, ProtocolError, TrineError
 from tests.app.scripted import ScriptedConversation, tokens_of

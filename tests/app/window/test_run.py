@@ -13,8 +13,8 @@ import pytest
 PROGRAM = """
 import sys
 from contextlib import contextmanager
-from app.chat import Chat, Settings
-from app.start import Running
+from app.chat.chat import Chat, Settings
+from app.demo.start import Running
 from app.window.run import run
 from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
 

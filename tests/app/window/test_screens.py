@@ -16,7 +16,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QMessageBox, QScrollArea, QWidget
 from pytestqt.qtbot import QtBot
 
-from app.start import Report, Running
+from app.demo.start import Report, Running
 from app.window import links, widgets
 from app.window.about import PrivacyDialog
 from app.window.main import MainWindow

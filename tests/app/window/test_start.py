@@ -13,8 +13,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from pytestqt.qtbot import QtBot
 
-from app.chat import Chat, Settings
-from app.start import Report, Running
+from app.chat.chat import Chat, Settings
+from app.demo.start import Report, Running
 from app.window.main import MainWindow
 from app.window.messages import Answer
 from app.window.status import StatusLine

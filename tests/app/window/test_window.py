@@ -12,8 +12,8 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QDialog, QWidget
 from pytestqt.qtbot import QtBot
 
-from app.chat import Chat, Settings
-from app.start import Report, Running
+from app.chat.chat import Chat, Settings
+from app.demo.start import Report, Running
 from app.window.about import PrivacyDialog
 from app.window.main import MainWindow
 from app.window.messages import Answer, Question

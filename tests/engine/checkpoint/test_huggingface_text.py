@@ -62,7 +62,7 @@ def test_transformers_is_not_imported_to_chat_and_never_reaches_out(tmp_path: Pa
         "import os, socket, sys\n"
         "def refuse(*a, **k): raise AssertionError('reaches out')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "import app.start, app.demo, engine.generate.tokenizer, engine.provision.pack, app.model_cli\n"
+        "import app.demo.start, app.demo.demo, engine.generate.tokenizer, engine.provision.pack, app.cli.model\n"
         "assert 'transformers' not in sys.modules\n"
         "from pathlib import Path\n"
         "from engine.checkpoint.open import open_checkpoint\n"

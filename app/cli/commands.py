@@ -20,10 +20,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.chat import Chat, Done, Event, Failed, Settings
-from app.display import why_no_window
-from app.signals import unwinding
-from app.visible import as_text, forgive_letters, read_question, shown, writes
+from app.chat.chat import Chat, Done, Event, Failed, Settings
+from app.cli.display import why_no_window
+from app.cli.signals import unwinding
+from app.cli.visible import as_text, forgive_letters, read_question, shown, writes
 from engine.errors import InputError, TrineError
 from engine.host.process import DESKTOP_BYTES, tune_process
 
@@ -85,14 +85,14 @@ def demo(
     settings = Settings(max_tokens, temperature, top_k, top_p, repetition_penalty, seed, _system(system), drafts=drafts)
     with _errors():
         settings.chooser()
-        from app.start import start_demo
+        from app.demo.start import start_demo
 
         start = partial(start_demo, settings, model)
         if not terminal and (why := why_no_window()) is not None:
             sys.stderr.write(f"No display ({why}): the chat is in this terminal.\n")
             terminal = True
         if terminal:
-            from app.terminal import chat_in_terminal
+            from app.cli.terminal import chat_in_terminal
 
             raise typer.Exit(chat_in_terminal(start))
         from app.window.run import run
@@ -123,8 +123,8 @@ def ask(
         text = read_question(sys.stdin, line=False) if prompt == "-" else as_text(prompt)
         if not text.strip():
             raise InputError("there is nothing to answer: the question is empty")
-        from app.start import start_demo
-        from app.terminal import answer, cut_note, say_notices, showing_progress, writing
+        from app.cli.terminal import answer, cut_note, say_notices, showing_progress, writing
+        from app.demo.start import start_demo
 
         with ExitStack() as stack:
             with showing_progress() as report:
@@ -153,7 +153,7 @@ def _system(prompt: str | None) -> str | None:
 
 
 def _print_figures(chat: Chat, last: Done, cold: float, *, stats: bool, as_json: bool) -> None:
-    from app.figures import as_lines, as_object
+    from app.cli.figures import as_lines, as_object
 
     if as_json:
         found = json.dumps(as_object(chat, last, cold), ensure_ascii=False)

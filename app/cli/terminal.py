@@ -13,10 +13,10 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-from app.advice import advised
-from app.chat import Chat, Done, Emit, Event, Failed, Progress, Reason, Stands, Text, Waiting
-from app.start import Report, Running, Start
-from app.visible import read_question, shown, visible
+from app.chat.advice import advised
+from app.chat.chat import Chat, Done, Emit, Event, Failed, Progress, Reason, Stands, Text, Waiting
+from app.cli.visible import read_question, shown, visible
+from app.demo.start import Report, Running, Start
 from engine.errors import InputError
 
 __all__ = ["answer", "chat_in_terminal", "cut_note", "say_notices", "showing_progress", "writing"]

@@ -5,7 +5,7 @@ from threading import Thread
 
 import pytest
 
-from app.chat import Chat, Done, Event, Failed, Progress, Reason, Role, Settings, Stands, Started, Text
+from app.chat.chat import Chat, Done, Event, Failed, Progress, Reason, Role, Settings, Stands, Started, Text
 from engine.errors import InputError, LinkError, ProtocolError, SessionStopped
 from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
 

@@ -23,7 +23,13 @@ UNUSED_SECONDS = 86_400.0
 """After so long another version's model may go, if it is not the one that was used last."""
 ROOMS = ("checkpoint", "functions", "gates", "generate", "models", "prf", "program", "provision", "ring", "rows")
 """The engine's rooms that decide what a pack holds."""
-FILES = ("app/reading.py", "app/texts.py", "engine/parties/masks.py", "engine/parties/plain.py", "engine/wire.py")
+FILES = (
+    "app/sharing/reading.py",
+    "app/sharing/texts.py",
+    "engine/parties/masks.py",
+    "engine/parties/plain.py",
+    "engine/wire.py",
+)
 """Single files of other rooms that decide it too: which texts a model is measured on, its masks, the public prefix's values."""
 _UNFINISHED = ".unfinished-"
 _LOOK_SECONDS = 0.2
@@ -125,7 +131,7 @@ def _clear(root: Path, wanted: Path) -> None:
 
 
 def _make(root: Path, wanted: Path, report: Report) -> None:
-    from app.model_cli import share_model
+    from app.sharing.share import share_model
 
     new = root / f"{_UNFINISHED}{wanted.name}"
     try:
@@ -162,7 +168,7 @@ def _tidy(root: Path, wanted: Path) -> None:
 
 def made_from() -> list[Path]:
     """The sources and texts that decide what a pack holds: change one, and the demo model is shared anew."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parent.parent.parent
     rooms = [file for room in ROOMS for file in sorted((root / "engine" / room).rglob("*.py"))]
     return [*rooms, *(root / file for file in FILES), *sorted((root / "assets" / "calibration").glob("*.txt"))]
 

@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-from app.signals import leaving_at_once
+from app.cli.signals import leaving_at_once
 from engine.host.core_files import forbid_core_files
 from engine.host.standard_files import open_standard_files
 
@@ -12,12 +12,12 @@ INTERRUPTED = 130
 
 def main() -> None:
     """`trine`."""
-    _run("app.commands")
+    _run("app.cli.commands")
 
 
 def model() -> None:
     """`trine-model`."""
-    _run("app.model_cli")
+    _run("app.cli.model")
 
 
 def _run(commands: str) -> None:
@@ -26,7 +26,7 @@ def _run(commands: str) -> None:
     forbid_core_files()
     try:
         program = import_module(commands).app
-        from app.visible import forgive_letters
+        from app.cli.visible import forgive_letters
 
         forgive_letters()
         program()

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from app import terminal
+from app.cli import terminal
 from app.local_party import Endpoint, Endpoints, Status
 from engine.link import make_identity
+from tests.app.cli.test_cli import given, trine
 from tests.app.scripted import END, ScriptedConversation, tokens_of
-from tests.app.test_cli import given, trine
 
 __all__ = ["given"]  # a fixture
 
@@ -87,8 +87,8 @@ int gettimeofday(struct timeval *now, void *zone) {
 JUMPING = """
 import datetime, os, sys
 from pathlib import Path
-from app.chat import Settings
-from app.start import start_demo
+from app.chat.chat import Settings
+from app.demo.start import start_demo
 jump = Path(os.environ["JUMP"])
 with start_demo(Settings(max_tokens=3), Path(sys.argv[1]), lambda what, done, of: None) as running:
     for days in (31, -2, 0.01, 400, -15000, 40000):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.test_ask_demo import children, wait_until_gone
+from tests.app.cli.test_ask_demo import children, wait_until_gone
 
 SECONDS = 2.0
 BUSY = 2.5  # beside it, for a machine that runs other tests
@@ -36,8 +36,8 @@ class Interrupting:
                     return
                 raise
 sys.meta_path.insert(0, Interrupting())
-import app.cli
-entry = {"trine": app.cli.main, "trine-model": app.cli.model}[words[0]]
+import app.cli.main
+entry = {"trine": app.cli.main.main, "trine-model": app.cli.main.model}[words[0]]
 sys.argv = words
 entry()
 """
@@ -100,9 +100,9 @@ def test_a_signal_in_the_middle_of_loading_ends_all_within_2_seconds(
     """With an empty cache, as at the very first start."""
     out = tmp_path / "out"
     words = {
-        "ask": ["app.cli", "ask", "hello", "--model", small_shared],
-        "chat": ["app.cli", "demo", "--terminal", "--model", small_shared],
-        "share": ["app.model_cli", "share", small_shared.parent / "checkpoint", "--out", out],
+        "ask": ["app.cli.main", "ask", "hello", "--model", small_shared],
+        "chat": ["app.cli.main", "demo", "--terminal", "--model", small_shared],
+        "share": ["app.cli.model", "share", small_shared.parent / "checkpoint", "--out", out],
     }[program]
     cache = tmp_path / "cache"
     with subprocess.Popen(

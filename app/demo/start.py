@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.chat import Chat, Settings
+from app.chat.chat import Chat, Settings
 from engine.errors import LinkError
 
 if TYPE_CHECKING:
-    from app.demo import Demo
+    from app.demo.demo import Demo
 
 __all__ = ["Report", "Running", "Start", "start_demo"]
 
@@ -42,7 +42,7 @@ def start_demo(settings: Settings, model: Path | None, report: Report, question:
         ModelError: the model cannot be used.
         LinkError, ProtocolError: a node did not start.
     """
-    from app.demo import demo
+    from app.demo.demo import demo
 
     def check(parties: Demo) -> None:
         if question is not None:

@@ -1,6 +1,6 @@
 """Two nodes on this machine for one run: processes, certificates, sockets, and nothing left of them afterwards.
 
-Rule 1. Nodes are told apart from others by certificates made for this run alone (app/node_process.py).
+Rule 1. Nodes are told apart from others by certificates made for this run alone (app/demo/node_process.py).
 Rule 2. A node that has died is started again, as the same party at the same address, when the next question is asked.
 """
 
@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.demo.node_process import NodeProcess, Parties, listening, wait_until_ready
 from app.local_party import Conversation, Endpoints
 from app.local_party.session import warm_up
-from app.node_process import NodeProcess, Parties, listening, wait_until_ready
 from engine.host.process import keep_apart
 from engine.provision.pack import ROLES, ClientModel, load_sharing
 
@@ -113,7 +113,7 @@ def demo(
     """
     with ExitStack() as stack:
         if model is None:
-            from app.demo_model import demo_model
+            from app.demo.demo_model import demo_model
 
             model = stack.enter_context(demo_model(report))
         report("loading the model", 0, 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.reading import Limits, read_calibration, read_checking
+from app.sharing.reading import Limits, read_calibration, read_checking
 from engine.checkpoint.open import open_checkpoint
 from engine.errors import ModelError
 from tests.models import small_llama

@@ -14,8 +14,8 @@ from contextlib import suppress
 import pytest
 import typer
 
-from app import commands
-from app.visible import MAX_QUESTION, as_text, read_question, shown, visible
+from app.cli import commands
+from app.cli.visible import MAX_QUESTION, as_text, read_question, shown, visible
 from engine.errors import InputError, LinkError
 from engine.models.config import ModelSpec
 
@@ -55,8 +55,8 @@ def test_only_a_terminal_gets_another_text() -> None:
 SCRIPTED = """
 import sys
 from contextlib import contextmanager
-import app.start
-from app.chat import Chat
+import app.demo.start
+from app.chat.chat import Chat
 from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
 answer, name = eval(sys.argv.pop(1)), eval(sys.argv.pop(1))
 @contextmanager
@@ -65,9 +65,9 @@ def start(settings, model, report, question=None):
     chat = Chat(lambda: ScriptedConversation([[*tokens_of(answer), END]] * 9), chat_tokenizer(), settings, 1000)
     if question is not None:
         chat.check(question)
-    yield app.start.Running(chat, name)
-app.start.start_demo = start
-from app.cli import main
+    yield app.demo.start.Running(chat, name)
+app.demo.start.start_demo = start
+from app.cli.main import main
 sys.argv[0] = "trine"
 main()
 """
@@ -171,7 +171,7 @@ def flood(*words: str, source: bytes) -> tuple[int, str]:
     program = (
         "import resource, runpy, sys\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (400 << 20, 400 << 20))\n"
-        "sys.argv[0] = 'trine'; runpy.run_module('app.cli', run_name='__main__')\n"
+        "sys.argv[0] = 'trine'; runpy.run_module('app.cli.main', run_name='__main__')\n"
     )
     reader, writer = os.pipe()
     trine = subprocess.Popen(

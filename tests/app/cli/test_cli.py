@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from app import commands, terminal
-from app.chat import Chat, Settings
-from app.start import Report, Running
+from app.chat.chat import Chat, Settings
+from app.cli import commands, terminal
+from app.demo.start import Report, Running
 from engine.errors import InputError, LinkError, ModelError, ProtocolError, TrineError
 from engine.host.process import DESKTOP_BYTES
 from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
@@ -50,7 +50,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Settings]]:
             chat.close()
             assert conversation.closed
 
-        monkeypatch.setattr("app.start.start_demo", start)
+        monkeypatch.setattr("app.demo.start.start_demo", start)
         return seen
 
     return prepare
@@ -70,7 +70,7 @@ def test_the_process_is_tuned_before_it_has_another_thread(monkeypatch: pytest.M
 
 def as_process(*arguments: str, environment: dict[str, str] | None = None, **streams: Any) -> subprocess.Popen[str]:
     """The command as a process of its own, before any node is started."""
-    words = [sys.executable, "-m", "app.cli", *arguments]
+    words = [sys.executable, "-m", "app.cli.main", *arguments]
     return subprocess.Popen(words, text=True, env=environment, **{"stderr": subprocess.PIPE} | streams)
 
 
@@ -288,7 +288,8 @@ def test_drafts_are_off_and_their_help_says_what_the_nodes_see(given: Callable[.
 
 def test_the_command_line_starts_without_qt_transformers_or_numba() -> None:
     heavy = (
-        "import sys, app.cli, app.start, app.terminal; print(sorted({'PySide6', 'transformers', 'numba'} & set(sys.modules)))"
+        "import sys, app.cli.main, app.demo.start, app.cli.terminal\n"
+        "print(sorted({'PySide6', 'transformers', 'numba'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -353,7 +354,7 @@ class Interrupting:
         if name == "typer":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupting())
-from app.cli import main
+from app.cli.main import main
 main()
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -363,13 +364,13 @@ main()
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_standard_file_is_as_good_as_dev_null(closed: str, tmp_path: Path) -> None:
     """A socket or a pipe that took its number would be taken for it."""
-    program = "import os, app.cli; app.cli.open_standard_files(); os._exit(0 if os.pipe()[0] > 2 else 1)"
+    program = "import os, app.cli.main; app.cli.main.open_standard_files(); os._exit(0 if os.pipe()[0] > 2 else 1)"
     done = subprocess.run(["sh", "-c", f'exec "$0" -c "{program}" {closed}', sys.executable], check=False)
     assert done.returncode == 0
 
 
 def test_the_version_goes_nowhere_where_stdout_is_closed() -> None:
     done = subprocess.run(
-        ["sh", "-c", '"$0" -m app.cli --version >&-', sys.executable], check=False, capture_output=True, text=True
+        ["sh", "-c", '"$0" -m app.cli.main --version >&-', sys.executable], check=False, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -63,7 +63,7 @@ def _asked(path: Path, limits: Limits, what: str) -> Text:
     words = [os.fspath(path), what, str(limits.seconds), str(limits.memory)]
     with TemporaryDirectory(prefix="trine-") as made:  # a child that is ended at its limits clears nothing away
         child = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-P", "-m", "app.reading", *words],
+            [sys.executable, "-P", "-m", "app.sharing.reading", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # the libraries say there where their panics come from
@@ -71,7 +71,7 @@ def _asked(path: Path, limits: Limits, what: str) -> Text:
             env={**os.environ, "TMPDIR": made},
         )
     if child.returncode == 1:
-        raise RuntimeError("app.reading failed")
+        raise RuntimeError("app.sharing.reading failed")
     if child.returncode:
         room = f"{limits.seconds} s or {limits.memory >> 20} MB"
         raise ModelError(f"its tokenizer or its chat template takes more than {room} for a few texts", path)
@@ -85,7 +85,7 @@ def _asked(path: Path, limits: Limits, what: str) -> Text:
 
 
 def _answer(path: Path, what: str) -> dict[str, object]:
-    from app import texts
+    from app.sharing import texts
     from engine.checkpoint.open import open_checkpoint
     from engine.generate.tokenizer import ChatTokenizer
 

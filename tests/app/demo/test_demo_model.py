@@ -15,7 +15,8 @@ from threading import Event, Thread
 
 import pytest
 
-from app import demo_model, model_cli
+from app.demo import demo_model
+from app.sharing import share as sharing
 from engine.errors import OutputError, SessionStopped
 
 DAY = 86_400
@@ -28,7 +29,7 @@ class Version:
         self.made = 0
         self.making: Callable[[Path], None] = lambda out: None
         monkeypatch.setattr(demo_model, "_made_by", lambda: digest)
-        monkeypatch.setattr(model_cli, "share_model", self._share)
+        monkeypatch.setattr(sharing, "share_model", self._share)
 
     def _share(self, source: Path, out: Path, name: str, context: int | None, report: object) -> None:
         del source, name, context, report
@@ -186,7 +187,8 @@ def test_who_has_a_model_does_not_wait_for_another_version(root: Path, version: 
 SHARING = """
 import sys, time
 from pathlib import Path
-from app import demo_model, model_cli
+from app.demo import demo_model
+from app.sharing import share as sharing
 root = Path(sys.argv[1])
 def share(source, out, name, context, report):
     (out / "node1").mkdir(parents=True)
@@ -197,7 +199,7 @@ def share(source, out, name, context, report):
     (out / "client" / "manifest.json").touch()
 demo_model.cache = lambda: root
 demo_model.checkpoint_file = lambda: root
-model_cli.share_model = share
+sharing.share_model = share
 print(demo_model.ensure_demo_model().name, flush=True)
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app import display
+from app.cli import display
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.model_cli import checkpoint_name, print_table
+from app.cli.model import print_table
+from app.sharing.share import checkpoint_name
 from engine.link import load_identity
 from engine.provision.check import Accuracy
 from tests.models import small_llama
@@ -20,7 +21,7 @@ from tests.models import small_llama
 
 def trine_model(*arguments: str | Path, before: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
     """Run the program, behind the words `before` if there are any."""
-    command = [*before, sys.executable, "-m", "app.model_cli", *map(str, arguments)]
+    command = [*before, sys.executable, "-m", "app.cli.model", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
@@ -116,7 +117,7 @@ def test_a_directory_that_is_there_is_filled_and_given_back_empty(model: Path, t
 
 def test_a_sharing_that_is_ended_leaves_nothing(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "shared"
-    command = [sys.executable, "-m", "app.model_cli", "share", model, "--out", out]
+    command = [sys.executable, "-m", "app.cli.model", "share", model, "--out", out]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 100
         while not out.exists() and process.poll() is None and time.monotonic() < deadline:

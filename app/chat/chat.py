@@ -13,7 +13,7 @@ from enum import Enum
 from functools import partial
 from threading import Event as Flag
 
-from app.conversation import Conversation, StepProgress
+from app.chat.conversation import Conversation, StepProgress
 from engine.errors import InputError, SessionStopped, TrineError
 from engine.generate.draft import check_drafts
 from engine.generate.sampling import Chooser, make_chooser

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from app import demo_model, reading
+from app.demo import demo_model
+from app.sharing import reading
 from engine.provision import masking, share
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MAKES_PACKS = (share.__name__, masking.__name__, reading.__name__)
 
 EXCEPTED = {  # imported by what makes packs, and not in the name of the shared model: the reason

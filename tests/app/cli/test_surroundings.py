@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from engine.ring.kernels import jit, kernel_cache
-from tests.app.test_ask_demo import children
+from tests.app.cli.test_ask_demo import children
 
-TRINE = [sys.executable, "-P", "-m", "app.cli"]
-MODEL = [sys.executable, "-P", "-m", "app.model_cli"]
+TRINE = [sys.executable, "-P", "-m", "app.cli.main"]
+MODEL = [sys.executable, "-P", "-m", "app.cli.model"]
 NODE = [sys.executable, "-P", "-m", "party_node.main"]
 NO_NODE = [
     *NODE,
@@ -106,7 +106,7 @@ def test_no_setting_costs_compiling(tmp_path: Path) -> None:
 @PROGRAMS
 def test_a_disabled_compiler_is_refused_by_name(words: list[str]) -> None:
     done = run(words, NUMBA_DISABLE_JIT="1")
-    program = "trine-" + {"app.cli": "", "app.model_cli": "model", "party_node.main": "node"}[words[3]]
+    program = "trine-" + {"app.cli.main": "", "app.cli.model": "model", "party_node.main": "node"}[words[3]]
     said = "NUMBA_DISABLE_JIT switches off the compiler that Trine computes with: unset it"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{program.rstrip('-')}: {said}\n")
 
@@ -149,7 +149,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl a
 
 
 @linux
-@pytest.mark.parametrize("module", ["app.cli", "app.model_cli", "party_node.main"])
+@pytest.mark.parametrize("module", ["app.cli.main", "app.cli.model", "party_node.main"])
 def test_no_program_is_dumpable(module: str) -> None:
     done = run([sys.executable, "-c", f"MODULE = {module!r}\n{DUMPABLE}"])
     assert done.stdout.splitlines()[-1] == "0 (0, 0)"

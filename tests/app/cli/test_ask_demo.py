@@ -15,18 +15,18 @@ from typing import IO
 
 import pytest
 
-from app.chat import Done, Event, Failed, Settings, Waiting
-from app.start import start_demo
+from app.chat.chat import Done, Event, Failed, Settings, Waiting
+from app.demo.start import start_demo
 from engine.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(300)
 
 
 @contextmanager
 def trine(*arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE, **variables: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", *map(str, arguments)],
+        [sys.executable, "-m", "app.cli.main", *map(str, arguments)],
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.signals import unwinding
+from app.cli.signals import unwinding
 
 ENDINGS = pytest.mark.parametrize(
     ("number", "raised"),

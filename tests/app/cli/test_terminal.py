@@ -15,9 +15,9 @@ from typing import cast
 
 import pytest
 
-from app import terminal
-from app.chat import Chat, Done, Emit, Reason, Speed, Text
-from app.start import Running
+from app.chat.chat import Chat, Done, Emit, Reason, Speed, Text
+from app.cli import terminal
+from app.demo.start import Running
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_one_ctrl_c_at_the_prompt_may_have_been_meant_for_the_answer(
 
 
 PASTE = """
-from app import terminal
+from app.cli import terminal
 import contextlib, readline
 print(repr(terminal._read()))
 """

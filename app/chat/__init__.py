@@ -1,0 +1,1 @@
+"""A chat: its messages, what each act answers, and the words for what went wrong."""

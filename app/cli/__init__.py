@@ -1,0 +1,1 @@
+"""The command lines `trine` and `trine-model`, and chatting in a terminal."""

@@ -1,0 +1,1 @@
+"""The demo: two node processes on this machine, the demo model, and a chat with them."""
