@@ -7,9 +7,10 @@ PYTEST := .venv/bin/python -m pytest
 demo: venv qt-libraries demo-model
 	.venv/bin/trine demo
 
-# all tests but the long ones
+# all tests but the long ones: first in pairs, with coverage, then alone those that measure time or use every core
 test: venv qt-libraries demo-model
-	$(PYTEST) -m "not long"
+	COVERAGE_FILE=.coverage-units $(PYTEST) -m "not long and not alone" --numprocesses 2 --dist loadfile --cov --cov-report=
+	$(PYTEST) -m "alone and not long"
 
 # statistics, a thousand tokens of the real model, endurance
 test-long: venv qt-libraries demo-model
@@ -19,11 +20,12 @@ test-long: venv qt-libraries demo-model
 bench: venv demo-model
 	.venv/bin/python -m benchmarks --peer "$(PEER)" $(ROWS)
 
-# style and types
+# style and types; and coverage, if `make test` has measured it since the last change
 check: venv
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/python -m tests.coverage_floor
 
 # each does nothing when its work is done already
 venv:
@@ -35,5 +37,5 @@ demo-model: venv
 
 # everything that make and the tools made in this checkout; the demo model stays in the user's cache
 clean:
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .coverage .coverage-units .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

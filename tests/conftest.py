@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.alone import TESTS, runs_alone
 
 # Before any import of Qt or transformers, here and in every process that a test starts.
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
@@ -23,6 +26,19 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # The first example may compile kernels and the machine may be busy: time is pytest-timeout's.
 settings.register_profile("trine", deadline=None)
 settings.load_profile("trine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark those of the table."""
+    for item in items:
+        if runs_alone(item.path):
+            item.add_marker(pytest.mark.alone)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Before the workers start: compile the kernels, so that no two of them do it at once."""
+    subprocess.run([sys.executable, "-m", "tests.kernels"], cwd=TESTS.parent, check=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

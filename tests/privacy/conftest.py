@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.privacy.session import Session
-from tests.privacy.small import small
+from tests import kernels
 
 COMPILING_SECONDS = 600
 """For a test that comes first, with no kernel in the cache and a busy machine."""
@@ -23,6 +22,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def compiled() -> None:
     """Every kernel, before a real session has five seconds to begin."""
-    session = Session(small())
-    session.deal(2)
-    session.step([1, 2])
+    kernels.main()

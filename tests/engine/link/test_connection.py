@@ -66,8 +66,8 @@ def test_latency_matters(ends: Ends, monkeypatch: pytest.MonkeyPatch, bounded: b
 
 
 def test_a_dead_peer_is_noticed(ends: Ends) -> None:
+    begin = time.monotonic()  # before the client begins to count
     client, server = ends(client={"ping_interval": 0.05, "ping_timeout": 0.1})
-    begin = time.monotonic()
     with pytest.raises(LinkError, match="no sign of life"):  # nobody reads at the server
         client.receive(20)
     assert 0.15 <= time.monotonic() - begin < 10
@@ -206,6 +206,7 @@ def test_who_never_reads_what_many_send_is_let_go(ends: Ends) -> None:
         (masked(Opcode.BINARY, bytes(2001)), "oversized"),
         (b"\x82\xff" + (2**62).to_bytes(8, "big") + b"mask", "oversized"),
     ],
+    ids=["text", "unfinished", "continuation", "ping", "unmasked", "long", "huge"],  # a mask is another in each process
 )
 def test_what_is_no_message_is_refused(serve: Serve, raw: Raw, data: bytes, code: str) -> None:
     port, answer = serve(max_size=2000)
