@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.gates.rotary import angles, whole_angles
+from engine.gates.rotary import Rotary, angles, whole_angles
 
 
 @given(
@@ -46,3 +46,8 @@ def test_a_row_turns_alike_in_any_pass() -> None:
 def test_a_position_beyond_the_longest_context_is_refused() -> None:
     with pytest.raises(ValueError, match="longest context"):
         whole_angles((1 << 18) - 1, 2, 12, 1e4, 14)
+
+
+def test_words_of_a_part_of_a_head_are_not_turned() -> None:
+    with pytest.raises(ValueError, match="whole heads"):
+        Rotary(0, 1, 4, 1e4, 14).turn(np.ones((1, 6), np.int64), 0)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.gates.rotary import Rotary, rotate
-from engine.gates.truncation import alarm_seed, rescale, truncate
+from engine.gates.truncation import alarm_seed, deal, rescale, truncate
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
 from engine.ring.kernels.words import mix
 from engine.rows.run import Extent, Rows
+from engine.wire import Rho
 from tests.engine.gates.alone import Opened, Ring, big, play, sizes, wire, words, wrapped
 
 seeds = st.integers(0, 2**32)
@@ -162,6 +167,23 @@ def test_a_local_truncation_towards_more_bits_is_exact_and_deals_a_share_of_its_
 def test_an_opening_of_five_bytes_is_not_truncated() -> None:
     with pytest.raises(ValueError, match="full opening"):
         play(lambda p, x: truncate(p, x, 10, 0, "z"), Opened(np.ones((1, 2), np.int64), bits=40))
+
+
+def test_the_mask_of_an_opening_of_five_bytes_is_not_truncated() -> None:
+    with pytest.raises(ValueError, match="full opening"):
+        deal(cast(Dealing, None), Rho(np.ones((1, 2), np.int64), Extent(2), 40), 10, 0, "z")
+
+
+def test_a_share_of_another_shape_than_its_opening_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numpy would spread one row's share over all rows, and the result would be wrong without a word."""
+    share = Evaluation.share
+
+    def of_one_row(e: Evaluation, name: str, *rest: Any, **options: Any) -> Ring:
+        return share(e, name, *rest, **options)[: 1 if name == "lam" else None]
+
+    monkeypatch.setattr(Evaluation, "share", of_one_row)
+    with pytest.raises(ValueError, match="not its opening's shape"):
+        play(lambda p, x: truncate(p, x, 50, 40, "z"), Opened(np.ones((3, 2), np.int64)))
 
 
 def test_a_narrow_wire_is_not_truncated() -> None:

@@ -91,6 +91,22 @@ def test_each_type_has_its_limit(kind: FrameType) -> None:
         encode(frame(kind, b"123456"), limits)
 
 
+@pytest.mark.parametrize("kind", FrameType)
+def test_a_writer_sends_nothing_beyond_the_limit_and_goes_on(kind: FrameType) -> None:
+    writer = FrameWriter(SESSION, limits=LIMITS | {kind: 5})
+    with pytest.raises(ValueError, match=f"{kind.name} of 6 bytes is over its limit"):
+        writer.write(kind, b"123", b"456")
+    assert writer.write(kind, b"123", b"45") == encode(frame(kind, b"12345"))
+
+
+def test_the_first_payload_decides_the_session_and_the_next_belong_to_it() -> None:
+    reader = FrameReader()
+    assert reader.payload(encode(frame()), FrameType.BLOCK) == b"abc"
+    assert reader.payload(encode(frame(sequence=1)), FrameType.BLOCK) == b"abc"
+    with pytest.raises(ProtocolError, match="wrong-session"):
+        reader.payload(encode(Frame(FrameType.BLOCK, OTHER, 2, b"abc")), FrameType.BLOCK)
+
+
 def code_with(data: bytes, limits: dict[FrameType, int]) -> str:
     return code(data, FrameReader(limits=limits))
 

@@ -180,3 +180,8 @@ def test_a_peer_that_is_silent_is_the_links_matter() -> None:
     opening = e.open(np.zeros((1, 1), np.int64), Extent(1))
     with pytest.raises(queue.Empty):
         _ = opening.c
+
+
+def test_a_slot_that_both_receive_does_not_grow_with_the_keys() -> None:
+    with pytest.raises(RuntimeError, match="does not grow with the keys"):
+        Plan().add((0, "cells"), Slot(Kind.BOTH, Extent(0, 1)))
