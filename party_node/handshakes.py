@@ -32,10 +32,12 @@ class _Caller:
 
 
 class Handshakes:
-    """At most `places` callers at a time, `seconds` for each; their descriptors are watched by `poll`. Not thread-safe."""
+    """At most `places` callers at a time, `seconds` for each by `clock`; `poll` watches their descriptors. Not thread-safe."""
 
-    def __init__(self, poll: select.poll, answer: Answer, places: int, seconds: float) -> None:
-        self._poll, self._answer = poll, answer
+    def __init__(
+        self, poll: select.poll, answer: Answer, places: int, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._poll, self._answer, self._clock = poll, answer, clock
         self._places, self._seconds = places, seconds
         self._callers: dict[int, _Caller] = {}  # by descriptor, the oldest first
         self._held: Counter[str] = Counter()
@@ -43,7 +45,11 @@ class Handshakes:
     def __len__(self) -> int:
         return len(self._callers)
 
-    def __contains__(self, descriptor: int) -> bool:
+    def __iter__(self) -> Iterator[int]:
+        """The callers' descriptors, the oldest first."""
+        return iter(tuple(self._callers))
+
+    def __contains__(self, descriptor: object) -> bool:
         return descriptor in self._callers
 
     @property
@@ -60,7 +66,7 @@ class Handshakes:
         """A caller from this address has come; its socket is taken over."""
         plain.setblocking(False)
         network = network_of(host)
-        self._callers[plain.fileno()] = _Caller(plain, network, time.monotonic() + self._seconds)
+        self._callers[plain.fileno()] = _Caller(plain, network, self._clock() + self._seconds)
         self._held[network] += 1
         self._poll.register(plain, select.POLLIN)
 
@@ -89,7 +95,7 @@ class Handshakes:
 
     def overdue(self) -> Iterator[LinkError]:
         """End those whose time is over."""
-        now = time.monotonic()
+        now = self._clock()
         for descriptor in [number for number, caller in self._callers.items() if caller.deadline <= now]:
             yield self._end(descriptor, TOO_SLOW)
 

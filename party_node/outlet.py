@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from threading import Condition, Thread
 
-_LINES = 1000  # that wait to be written
+LINES = 1000  # that wait to be written, at most
 _CUT = b"\n"  # ends what was left of a line that was written in part
 
 
@@ -38,7 +38,7 @@ class Outlet:
     def write(self, line: str) -> int:
         """Have a line written, its end included; returns its length, as files do."""
         with self._changed:
-            if len(self._lines) >= _LINES:
+            if len(self._lines) >= LINES:
                 self.lost += 1
             else:
                 self._lines.append(line)

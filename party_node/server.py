@@ -35,7 +35,7 @@ Doors = Mapping[str, frozenset[str]]
 """Fingerprints that may use a path."""
 
 _BACKLOG = 512
-_DAY_SECONDS = 86_400.0
+DAY_SECONDS = 86_400.0
 _AT_ONCE = 32  # callers that are accepted before those who came earlier are seen to
 _PAUSE_SECONDS = 0.02  # in accepting, once there was no room: who churns gets 1,600 places a second at most
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
@@ -54,7 +54,9 @@ class Server:
         log: Log,
         *,
         daily: Callable[[], None] = lambda: None,
+        day_seconds: float = DAY_SECONDS,
     ) -> None:
+        """`daily` is called every `day_seconds`, by the thread that runs the server."""
         self._node, self._listener, self._tls, self._log = node, listener, tls, log
         self._doors: Doors = {SESSION_PATH: clients, PEER_PATH: frozenset({node.peer.fingerprint})}
         self._wake, self._waker = socket.socketpair()
@@ -63,7 +65,8 @@ class Server:
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY)
         places = min(node.limits.handshakes, _free_descriptors(self._spare) // 2)
         self._handshakes = Handshakes(self._poll, self._answer, places, node.limits.handshake_seconds)
-        self._daily, self._tomorrow = daily, time.monotonic() + _DAY_SECONDS
+        self._daily, self._day_seconds = daily, day_seconds
+        self._tomorrow = time.monotonic() + day_seconds
         self._resume: float | None = None  # when callers are accepted again, after there was no room
         self._lock = Lock()
         self._threads: set[Thread] = set()
@@ -94,7 +97,7 @@ class Server:
                 for error in self._handshakes.overdue():
                     self._refuse(error)
                 if time.monotonic() >= self._tomorrow:
-                    self._tomorrow += _DAY_SECONDS
+                    self._tomorrow += self._day_seconds
                     self._daily()
                 if self._resume is not None and time.monotonic() >= self._resume:
                     self._resume = None

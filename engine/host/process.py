@@ -1,5 +1,7 @@
 """Settings of processes that compute rounds: their cores, how long a thread keeps the interpreter and a core, freed memory."""
 
+from __future__ import annotations
+
 import ctypes
 import math
 import mmap
@@ -35,9 +37,9 @@ _KEPT_BYTES = 256 << 20
 _LASTING_BYTES = 1 << 20
 _PAGE = 2 << 20  # a huge one: of a smaller part of it, the kernel would only note that it is free
 _DONT_NEED = 4  # of <sys/mman.h>, on Linux
-_MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE, _FIXED, _DONTUNMAP: the words go, the range stays (Linux 5.7)
+MOVE_FLAGS = 1 | 2 | 4  # MREMAP_MAYMOVE, _FIXED, _DONTUNMAP: the words go, the range stays (Linux 5.7)
 _READ_WRITE, _ANEW = 1 | 2, 0x02 | 0x10 | 0x20  # PROT_READ | _WRITE; MAP_PRIVATE | _FIXED | _ANONYMOUS
-_POOL_PAGES = 288  # 576 MB: what a block of 64 rows of the 135M model needs at the second node
+POOL_PAGES = 288  # 576 MB: what a block of 64 rows of the 135M model needs at the second node
 
 
 def tune_process(kept: int) -> None:
@@ -91,18 +93,19 @@ def _of_linux(name: str, returns: type[Any] = ctypes.c_int) -> Callable[..., int
     return function
 
 
-def lasting(size: int) -> NDArray[np.uint8]:
+def lasting(size: int, pool: Pool | None = None) -> NDArray[np.uint8]:
     """That many bytes for what lives for seconds (prepared rows).
 
     Large ones lie in a mapping of their own, of huge pages where there are some, and go back to the kernel with their holder;
     among the arrays that live for microseconds they would keep the C library from giving anything back. Like numpy's `empty`
-    they hold anything: pages that were given back are used first.
+    they hold anything: pages that were given back, to this `pool` or else to the process's own, are used first.
     """
     if size < _LASTING_BYTES:
         return np.empty(size, np.uint8)
     array = np.frombuffer(_mapped(size, huge=True), np.uint8)
+    pool = pool or _pool
     for at in _whole_pages(array):
-        if not _pool.take(at):
+        if not pool.take(at):
             break
     return array
 
@@ -127,15 +130,16 @@ def _mapped(size: int, *, huge: bool) -> mmap.mmap:
     return pages
 
 
-def give_back(spent: NDArray[Any], before: int = 0) -> None:
+def give_back(spent: NDArray[Any], before: int = 0, pool: Pool | None = None) -> None:
     """Give the whole huge pages of a contiguous part of a `lasting` array back: some to the next of them, others to the kernel.
 
     Its words must never be read again: they are zero or what they were. Of its first `before` bytes that was done earlier.
     (Linux only.)
     """
+    pool = pool or _pool
     pages = _whole_pages(spent)
     pages = pages[len(_whole_pages(spent.reshape(-1).view(np.uint8)[:before])) :]
-    kept = next((i for i, page in enumerate(pages) if not _pool.put(page)), len(pages))
+    kept = next((i for i, page in enumerate(pages) if not pool.put(page)), len(pages))
     if kept < len(pages):
         _drop(pages[kept], len(pages) - kept)
 
@@ -146,19 +150,25 @@ def _whole_pages(array: NDArray[Any]) -> range:
     return range(-(-at // _PAGE) * _PAGE, (at + array.nbytes) // _PAGE * _PAGE, _PAGE)
 
 
-class _Pool:
-    """Memory of huge pages on its way from one `lasting` array to another.
+class Pool:
+    """Memory of at most `size` huge pages on its way from one `lasting` array to another.
 
     A virtual machine's kernel may give free memory on to its host at once, and then it takes twenty times as long to get it
     again as to write it: 0.5 GB/s in place of 10 (measured). Prepared rows are 9 MB a token at the second node.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = POOL_PAGES) -> None:
+        self._size = size
         self._lock = Lock()
         self._room: mmap.mmap | None = None
         self._reserved = False
         self._empty: list[int] = []
         self._full: list[int] = []
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Addresses of the memory that waits for the next array."""
+        return tuple(self._full)
 
     def put(self, page: int) -> bool:
         """Keep a page's memory; what is read there afterwards is zero. False: there is no room, or the kernel can't."""
@@ -175,10 +185,10 @@ class _Pool:
 
     def _reserve(self) -> list[int]:
         try:
-            self._room = _mapped((_POOL_PAGES + 1) * _PAGE, huge=True)
+            self._room = _mapped((self._size + 1) * _PAGE, huge=True)
         except OSError:  # the process may not have so many addresses: it goes without
             return []
-        return list(_whole_pages(np.frombuffer(self._room, np.uint8)))[:_POOL_PAGES]
+        return list(_whole_pages(np.frombuffer(self._room, np.uint8)))[: self._size]
 
     def take(self, page: int) -> bool:
         """Put kept memory there. False: there is none."""
@@ -200,7 +210,7 @@ class _Pool:
             self._full = []
 
 
-_pool = _Pool()
+_pool = Pool()
 
 
 def _move(page: int, to: int) -> bool:
@@ -209,7 +219,7 @@ def _move(page: int, to: int) -> bool:
     if mremap is None or map_anew is None:
         return False
     size, there = ctypes.c_size_t(_PAGE), ctypes.c_void_p(to)
-    if mremap(ctypes.c_void_p(page), size, size, ctypes.c_int(_MOVE), there) == to:
+    if mremap(ctypes.c_void_p(page), size, size, ctypes.c_int(MOVE_FLAGS), there) == to:
         return True
     # It may have unmapped the other range before it failed.
     map_anew(there, size, ctypes.c_int(_READ_WRITE), ctypes.c_int(_ANEW), ctypes.c_int(-1), ctypes.c_long(0))

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from functools import cache
+from functools import cache, partial
 from itertools import combinations
 from typing import Any, NoReturn
 
@@ -90,7 +90,7 @@ class Stream:
             self._record(int(label), row, section, slot, start, start + len(target))
         head = (int(label) << 80) | (slot << 64) | (section << 48) | row
         counter = ((head << 40) | block).to_bytes(BLOCK, "big")
-        if start == FAST and _LONG[0] <= len(target) <= _MOST and len(target) >= _galois_from():
+        if start == FAST and _LONG[0] <= len(target) <= _MOST and len(target) >= galois_from():
             _draw(_galois(self._cipher, counter), target)
             return
         with self._lock:
@@ -121,21 +121,29 @@ def _galois(cipher: algorithms.AES, counter: bytes) -> CipherContext:
 
 
 @cache
-def _galois_from() -> int:
-    """The length from which on Galois/counter mode is the faster one on this machine, by the best of a few; else none's."""
+def galois_from() -> int:
+    """The length from which on Galois/counter mode is the faster one on this machine."""
     cipher = algorithms.AES(bytes(32))
     plain = Cipher(cipher, modes.CTR(bytes(BLOCK))).encryptor()
 
-    def seconds(encryptor: Callable[[], CipherContext], target: memoryview) -> float:
+    def seconds(make: Callable[[], CipherContext], length: int) -> float:
+        target = memoryview(bytearray(length))
         began = time.perf_counter()
-        _draw(encryptor(), target)
+        _draw(make(), target)
         return time.perf_counter() - began
 
+    return faster_from(partial(seconds, lambda: _galois(cipher, bytes(BLOCK))), partial(seconds, lambda: plain))
+
+
+def faster_from(other: Callable[[int], float], plain: Callable[[int], float]) -> int:
+    """The shortest long range that `other` draws faster than `plain`, by the best of a few tries; none: more than the longest.
+
+    Both draw a range of so many bytes, and return the seconds that it took.
+    """
     for length in _LONG:
-        target = memoryview(bytearray(length))
-        tries = [(seconds(lambda: _galois(cipher, bytes(BLOCK)), target), seconds(lambda: plain, target)) for _ in range(8)]
-        galois, counter = map(min, zip(*tries, strict=True))
-        if galois < counter:
+        tries = [(other(length), plain(length)) for _ in range(8)]
+        best_other, best_plain = map(min, zip(*tries, strict=True))
+        if best_other < best_plain:
             return length
     return _MOST + 1
 

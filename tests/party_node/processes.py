@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import IO, Any
 from app.local_party import Conversation
 from engine.link import Connection, client_tls, connect
 from tests.models.shared_small import SharedSmall, greedy
-from tests.party_node.rig import Identities, endpoints, identities
+from tests.party_node.rig import Identities, call_raw, endpoints, identities
 
 Stderr = int | IO[bytes]
 
@@ -77,6 +78,9 @@ class Processes:
     def call(self, role: int) -> Connection:
         tls = client_tls(self.who.client, self.who.nodes[role - 1].certificate)
         return connect("127.0.0.1", self.ports[role - 1], "/session", tls, ping_interval=None)
+
+    def call_raw(self, role: int) -> ssl.SSLSocket:
+        return call_raw(self.ports[role - 1], self.who.client, self.who.nodes[role - 1])
 
     def resident(self, role: int) -> int:
         """Bytes of memory."""

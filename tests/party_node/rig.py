@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +14,9 @@ from functools import partial
 from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Self
+
+from websockets.client import ClientProtocol
+from websockets.uri import WebSocketURI
 
 from app.local_party import Conversation, Endpoint, Endpoints
 from engine.link import Connection, Frame, FrameType, Identity, client_tls, connect, decode, encode, make_identity, server_tls
@@ -85,7 +90,14 @@ class RunningNode:
     """One node in a thread of this process."""
 
     def __init__(
-        self, small: SharedSmall, who: Identities, role: int, listener: socket.socket, peer_port: int, limits: Limits
+        self,
+        small: SharedSmall,
+        who: Identities,
+        role: int,
+        listener: socket.socket,
+        peer_port: int,
+        limits: Limits,
+        **server: Any,
     ) -> None:
         own, other = who.nodes[role - 1], who.nodes[2 - role]
         peer = Peer("127.0.0.1", peer_port, client_tls(own, other.certificate), other.fingerprint, own.fingerprint)
@@ -94,7 +106,7 @@ class RunningNode:
         self.node = Node(pack, peer, limits, quota=Quota(limits.daily_rows))
         tls = server_tls(own, [who.client.certificate, other.certificate])
         doors = frozenset({who.client.fingerprint})
-        self.server = Server(self.node, listener, tls, doors, make_log(role, self.log))
+        self.server = Server(self.node, listener, tls, doors, make_log(role, self.log), **server)
         self._thread = Thread(target=self.server.run)
         self._thread.start()
 
@@ -114,15 +126,20 @@ class Pair:
         who: Identities,
         limits: Limits = QUICK,
         line: Callable[[int], int] = lambda port: port,
+        listening: Callable[[socket.socket], Any] = lambda listener: listener,
+        **server: Any,
     ) -> None:
-        """`line(port)` is the port where the nodes call each other, in place of the one where the other listens."""
+        """`line(port)` is the port where the nodes call each other, in place of the one where the other listens.
+
+        Both accept at what `listening` makes of a listening socket; `server` are further arguments of both servers.
+        """
         self.small, self.who = small, who
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in (1, 2)]
+        sockets = [listening(socket.create_server(("127.0.0.1", 0))) for _ in (1, 2)]
         self.ports = [sock.getsockname()[1] for sock in sockets]
         self._stack = ExitStack()
         self.nodes = []
         for role in (1, 2):
-            node = RunningNode(small, who, role, sockets[role - 1], line(self.ports[2 - role]), limits)
+            node = RunningNode(small, who, role, sockets[role - 1], line(self.ports[2 - role]), limits, **server)
             self._stack.callback(node.stop)
             self.nodes.append(node)
 
@@ -149,6 +166,27 @@ class Pair:
 def endpoints(who: Identities, ports: list[int]) -> Endpoints:
     one, two = (Endpoint("127.0.0.1", port, node.certificate) for port, node in zip(ports, who.nodes, strict=True))
     return Endpoints(who.client, (one, two))
+
+
+def call_raw(port: int, client: Identity, node: Identity) -> ssl.SSLSocket:
+    """Dial a node's `/session` and upgrade to websocket: a blocking socket that sends whatever it is given."""
+    plain = socket.create_connection(("127.0.0.1", port), 20)
+    sock = client_tls(client, node.certificate).context.wrap_socket(plain, server_hostname="trine")
+    protocol = ClientProtocol(WebSocketURI(True, "trine", port, "/session", ""))
+    protocol.send_request(protocol.connect())
+    sock.sendall(b"".join(protocol.data_to_send()))
+    protocol.receive_data(sock.recv(4096))
+    if protocol.handshake_exc is not None:
+        raise protocol.handshake_exc
+    return sock
+
+
+def drain(sock: ssl.SSLSocket) -> None:
+    """Wait until the other side has closed; TimeoutError if it does not."""
+    sock.settimeout(SOON)
+    with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+        while sock.recv(4096):
+            pass
 
 
 def terms(small: SharedSmall, who: Identities, role: int, **changes: Any) -> Terms:

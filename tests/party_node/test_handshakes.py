@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import cast
 
 import pytest
@@ -33,9 +34,25 @@ def answer(plain: socket.socket) -> Steps[Connection]:
     return steps()
 
 
+SECONDS = 60.0
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def places() -> Handshakes:
-    return Handshakes(select.poll(), answer, PLACES, 60.0)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def places(clock: Clock) -> Handshakes:
+    return Handshakes(select.poll(), answer, PLACES, SECONDS, clock)
 
 
 @pytest.fixture
@@ -57,7 +74,7 @@ def come(places: Handshakes) -> Iterator[Come]:
 
 
 def last(places: Handshakes) -> int:
-    return list(places._callers)[-1]
+    return list(places)[-1]
 
 
 def gone(end: socket.socket) -> bool:
@@ -132,19 +149,18 @@ def test_callers_from_everywhere_give_way_in_the_order_in_which_they_came(places
 
 def test_what_was_begun_counts_like_silence(places: Handshakes, come: Come) -> None:
     ends = [come("192.0.2.1") for _ in range(2)]
-    caller = next(iter(places._callers))
+    caller = next(iter(places))
     ends[0].sendall(b"a")
     places.advance(caller)
     places.give_way()
     assert [gone(end) for end in ends] == [True, False]
 
 
-def test_the_time_of_each_is_counted_from_its_beginning(come: Come, places: Handshakes) -> None:
-    places._seconds = 0.0
+def test_the_time_of_each_is_counted_from_its_beginning(come: Come, places: Handshakes, clock: Clock) -> None:
     late = come("192.0.2.1")
     late.sendall(b"a")
     places.advance(last(places))
-    places._seconds = 60.0
+    clock.now += SECONDS
     early = come("192.0.2.1")
     (error,) = places.overdue()
     assert "took too long" in str(error)

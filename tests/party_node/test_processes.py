@@ -151,10 +151,7 @@ def test_a_node_that_is_busy_in_c_ends_at_a_signal(number: int) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("opcode", [Opcode.PONG, Opcode.PING])
 def test_a_flood_is_ended_and_others_keep_their_speed(nodes: Processes, opcode: Opcode) -> None:
-    link = nodes.call(1)
-    sock = link._sock
-    sock.setblocking(True)
-    sock.settimeout(20)
+    sock = nodes.call_raw(1)
     frames = Frame(opcode, b"").serialize(mask=True) * 2000
     busy, began = nodes.busy_seconds(1), time.monotonic()
 
@@ -168,27 +165,24 @@ def test_a_flood_is_ended_and_others_keep_their_speed(nodes: Processes, opcode: 
         flooding = pool.submit(flood)
         nodes.ask(4)
         assert flooding.result(60) < Limits().handshake_seconds + SLACK
-    link.abort()
+    sock.close()
     assert nodes.busy_seconds(1) - busy < 0.5 * (time.monotonic() - began) + 1
 
 
 @pytest.mark.long
 def test_first_messages_that_are_too_long_take_no_memory(nodes: Processes) -> None:
     size, before = 64 << 20, nodes.resident(1)
-    links = [nodes.call(1) for _ in range(60)]
+    socks = [nodes.call_raw(1) for _ in range(60)]
     most = 0
-    for link in links:
-        sock = link._sock
-        sock.setblocking(True)
-        sock.settimeout(20)
+    for sock in socks:
         with contextlib.suppress(OSError):
             sock.sendall(b"\x82\xff" + size.to_bytes(8, "big") + b"mask")
             for _ in range(64):
                 sock.sendall(bytes(MB))
         most = max(most, nodes.resident(1))
     nodes.ask()
-    for link in links:
-        link.abort()
+    for sock in socks:
+        sock.close()
     assert most - before < 64 * MB
 
 
@@ -273,9 +267,7 @@ def test_a_node_with_floods_silence_and_a_session_leaves_in_time(small: SharedSm
         next(answer)
         for _ in range(20):
             held.enter_context(socket.create_connection(("127.0.0.1", nodes.ports[0])))
-        link = nodes.call(1)
-        held.callback(link.abort)
-        link._sock.send(b"\x82\xff" + (1000).to_bytes(8, "big") + b"mask")
+        held.enter_context(nodes.call_raw(1)).sendall(b"\x82\xff" + (1000).to_bytes(8, "big") + b"mask")
         assert ends(nodes.nodes[0]) < LEAVES
         with pytest.raises(LinkError):
             list(answer)

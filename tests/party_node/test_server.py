@@ -139,21 +139,28 @@ def test_a_loop_that_cannot_accept_neither_spins_nor_ends(small: SharedSmall, mi
         """A listening socket that wakes the loop and gives it nothing."""
 
         def __init__(self, sock: socket.socket) -> None:
-            self._sock, self.asked, self.is_poor = sock, 0, True
+            self.sock, self.asked, self.is_poor = sock, 0, True
 
         def accept(self) -> object:
             self.asked += 1
             if self.is_poor:
                 raise OSError(missing, os.strerror(missing))
-            return self._sock.accept()
+            return self.sock.accept()
 
         def __getattr__(self, name: str) -> object:
-            return getattr(self._sock, name)
+            return getattr(self.sock, name)
 
-    with Pair(small, identities()) as pair:
-        server, log = pair.nodes[0].server, pair.nodes[0].log
-        poor = Poor(server._listener)
-        server._listener = poor  # type: ignore[assignment]
+    made: list[Poor] = []
+
+    def listening(sock: socket.socket) -> object:
+        """Node 1's, which is made first, is a poor one."""
+        if made:
+            return sock
+        made.append(Poor(sock))
+        return made[0]
+
+    with Pair(small, identities(), listening=listening) as pair:
+        log, poor = pair.nodes[0].log, made[0]
         with socket.create_connection(("127.0.0.1", pair.ports[0]), SOON):
             began = time.monotonic()
             log.wait(why=os.strerror(missing))
@@ -166,11 +173,9 @@ def test_a_loop_that_cannot_accept_neither_spins_nor_ends(small: SharedSmall, mi
             assert list(conversation.generate(small.prompt(3), max_tokens=1, choose=greedy))
 
 
-def test_what_is_due_every_day_is_done_though_nobody_calls(small: SharedSmall, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("party_node.server._DAY_SECONDS", 0.01)
+def test_what_is_due_every_day_is_done_though_nobody_calls(small: SharedSmall) -> None:
     done = Event()
-    with Pair(small, identities()) as pair:
-        pair.nodes[0].server._daily = done.set
+    with Pair(small, identities(), daily=done.set, day_seconds=0.01):
         assert done.wait(SOON)
 
 

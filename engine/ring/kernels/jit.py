@@ -40,7 +40,7 @@ def digest_of(room: Path) -> str:
     return digest.hexdigest()
 
 
-def _private_cache() -> Path:
+def cache_directory() -> Path:
     """Make (mode 0700) and return the cache directory that belongs to exactly these sources.
 
     Raises:
@@ -52,15 +52,15 @@ def _private_cache() -> Path:
         ours.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_own(ours)  # who owns it could exchange what lies in it
         for path in (directory.parent, directory):
-            _make_private(path)
+            make_private(path)
     except OSError as error:
         what = f"the cache of compiled kernels cannot be made: {error.strerror or error}"
         raise OutputError(f"{what}; name another place with XDG_CACHE_HOME", error.filename or directory) from error
     return directory
 
 
-def _make_private(path: Path) -> None:
-    """A directory there that is ours alone: what is none, or was open to others who could have written to it, is taken away."""
+def make_private(path: Path) -> None:
+    """Make a directory that is ours alone: what is none, or was open to others who could have written to it, is taken away."""
     with suppress(FileNotFoundError):
         if not path.is_dir():
             path.unlink()
@@ -121,7 +121,7 @@ def _no_settings_file() -> Iterator[None]:
 
 
 _forget_settings()
-os.environ["NUMBA_CACHE_DIR"] = str(_private_cache())
+os.environ["NUMBA_CACHE_DIR"] = str(cache_directory())
 os.environ["NUMBA_CPU_FEATURES"] = _widest_vectors()
 
 with _no_settings_file():
@@ -140,10 +140,15 @@ T = TypeVar("T", bound=np.generic)
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` on first call: ``nogil``, cached on disk, unchecked indices."""
-    dispatcher: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
-    dispatcher._cache = _Cache(function)  # as `cache=True` sets numba's own
-    compiled: Callable[P, R] = dispatcher
+    compiled: Callable[P, R] = dispatcher(function, _Cache)
     return compiled
+
+
+def dispatcher(function: Callable[..., Any], cache: Callable[[Callable[..., Any]], Any]) -> Any:
+    """Numba's dispatcher of `function`: ``nogil``, unchecked indices, and what it compiles is kept by what `cache` makes."""
+    made: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    made._cache = cache(function)  # as `cache=True` sets numba's own
+    return made
 
 
 def only_read(array: NDArray[T]) -> NDArray[T]:

@@ -20,11 +20,16 @@ from numba.core import caching
 _DIGEST_BYTES = 32
 
 
+def sealed(path: str, content: bytes) -> bytes:
+    """What a file of that name holds: its contents, and behind them the digest of both."""
+    return content + _digest(path, content)
+
+
 def _digest(path: str, content: bytes) -> bytes:
     return blake2b(os.path.basename(path).encode() + b"\0" + content, digest_size=_DIGEST_BYTES).digest()
 
 
-def _whole(path: str) -> bool:
+def is_whole(path: str) -> bool:
     """Whether a file is there as it was written. Numba reads what comes before the digest, and stops there by itself."""
     try:
         content = Path(path).read_bytes()
@@ -37,7 +42,7 @@ class _Files(caching.IndexDataCacheFile):
     """The files of one kernel."""
 
     def _load_index(self) -> dict[Any, str]:
-        if not _whole(self._index_path):
+        if not is_whole(self._index_path):
             return {}
         try:
             overloads: dict[Any, str] = super()._load_index()
@@ -46,7 +51,7 @@ class _Files(caching.IndexDataCacheFile):
         return overloads
 
     def _load_data(self, name: str) -> object:
-        if not _whole(self._data_path(name)):
+        if not is_whole(self._data_path(name)):
             raise FileNotFoundError(name)  # which numba takes for a file that was removed
         return super()._load_data(name)
 
@@ -55,7 +60,7 @@ class _Files(caching.IndexDataCacheFile):
         with super()._open_for_write(filepath) as file:
             written = BytesIO()
             yield written
-            file.write(written.getvalue() + _digest(filepath, written.getvalue()))
+            file.write(sealed(filepath, written.getvalue()))
 
 
 def in_directory(directory: Path) -> Callable[[Callable[..., Any]], Any]:

@@ -127,13 +127,13 @@ def test_a_damaged_cache_is_compiled_anew(small_shared: Path, tmp_path: Path) ->
     cache = tmp_path / "trine" / "numba"
     words = [*TRINE, "ask", "hello", "--model", str(small_shared), "--max-tokens", "3"]
     usual = run(words)
-    shutil.copytree(jit._private_cache(), cache / jit._private_cache().name)
+    shutil.copytree(jit.cache_directory(), cache / jit.cache_directory().name)
     damaged = sorted(cache.rglob("*.nbi"))[::4] + sorted(cache.rglob("*.nbc"))[::4]
     for file in damaged:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     done = run(words, XDG_CACHE_HOME=str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, usual.stdout, usual.stderr)
-    assert any(kernel_cache._whole(str(file)) for file in damaged)  # those that this model needs
+    assert any(kernel_cache.is_whole(str(file)) for file in damaged)  # those that this model needs
 
 
 DUMPABLE = """

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engine.host import process
-from engine.host.process import give_back, keep_apart, lasting, sparse, trim
+from engine.host.process import Pool, give_back, keep_apart, lasting, sparse, trim
 
 PROGRAM = """
 import sys
@@ -116,24 +116,23 @@ def test_a_part_that_is_given_back_takes_no_memory_and_the_rest_keeps_its_words(
 
 
 @pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[process._Pool]:
+def pool() -> Iterator[Pool]:
     """One of five pages of our own, on a kernel that can move them."""
     if not sys.platform.startswith("linux") or tuple(map(int, os.uname().release.split(".")[:2])) < (5, 7):
         pytest.skip("only Linux moves pages")
-    monkeypatch.setattr(process, "_POOL_PAGES", 5)
-    monkeypatch.setattr(process, "_pool", own := process._Pool())
+    own = Pool(5)
     yield own
     own.drain()
 
 
-def test_what_is_given_back_is_the_next_arrays_memory(pool: process._Pool) -> None:
+def test_what_is_given_back_is_the_next_arrays_memory(pool: Pool) -> None:
     """Of 12 MB only the ends are asked for anew; what held the rest reads zeros, and cannot touch it."""
-    array = lasting(24 << 20)
+    array = lasting(24 << 20, pool)
     array[:] = 7
     given = array[: 12 << 20]
-    give_back(given)
+    give_back(given, pool=pool)
     before = _private()
-    later = lasting(12 << 20)
+    later = lasting(12 << 20, pool)
     later[:] = 9
     assert _private() <= before + (5 << 20)
     left = given == 7
@@ -146,57 +145,57 @@ def test_what_is_given_back_is_the_next_arrays_memory(pool: process._Pool) -> No
     assert (later == 9).all()
 
 
-def test_a_process_that_may_not_reserve_the_pool_goes_without(pool: process._Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_may_not_reserve_the_pool_goes_without(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is given back is the kernel's at once."""
-    array = lasting(16 << 20)
+    array = lasting(16 << 20, pool)
     array[:] = 7
     before = _private()
 
-    def refused(size: int, *, huge: bool) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(process, "_mapped", refused)
-    give_back(array[: 6 << 20])
-    give_back(array, 6 << 20)
+    monkeypatch.setattr(process.mmap, "mmap", refused)
+    give_back(array[: 6 << 20], pool=pool)
+    give_back(array, 6 << 20, pool)
     assert _private() <= before - (10 << 20)
     assert not pool.take(0)
 
 
-def test_the_pool_has_an_end_and_the_kernel_gets_the_rest(pool: process._Pool) -> None:
-    array = lasting(40 << 20)
+def test_the_pool_has_an_end_and_the_kernel_gets_the_rest(pool: Pool) -> None:
+    array = lasting(40 << 20, pool)
     array[:] = 7
     before = _private()
-    give_back(array)
+    give_back(array, pool=pool)
     assert before - (32 << 20) <= _private() <= before - (24 << 20)
     assert not pool.put(array.ctypes.data)
-    trim(pages=True)
+    pool.drain()
     assert _private() <= before - (36 << 20)
     assert not pool.take(array.ctypes.data)
 
 
-def test_a_kernel_that_moves_no_pages_gets_them_back(pool: process._Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_moves_no_pages_gets_them_back(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what was to be there can be written to."""
-    array = lasting(24 << 20)
+    array = lasting(24 << 20, pool)
     array[:] = 7
-    give_back(array[: 6 << 20])
-    monkeypatch.setattr(process, "_MOVE", 1 << 30)
-    later = lasting(12 << 20)
+    give_back(array[: 6 << 20], pool=pool)
+    monkeypatch.setattr(process, "MOVE_FLAGS", 1 << 30)
+    later = lasting(12 << 20, pool)
     later[:] = 9
     before = _private()
-    give_back(array[12 << 20 :])
+    give_back(array[12 << 20 :], pool=pool)
     assert _private() <= before - (6 << 20)
     assert (array[6 << 20 : 12 << 20] == 7).all()
     assert (later == 9).all()
 
 
-def test_what_was_given_back_is_not_given_again(pool: process._Pool) -> None:
+def test_what_was_given_back_is_not_given_again(pool: Pool) -> None:
     """Rows are used one by one: each time all the used ones are named."""
-    array = lasting(8 << 20)
+    array = lasting(8 << 20, pool)
     array[:] = 7
     for stop in range(1 << 20, 9 << 20, 1 << 20):
-        give_back(array[:stop], stop - (1 << 20))
-    assert 3 <= len(pool._full) <= 4
-    assert len(set(pool._full)) == len(pool._full)
+        give_back(array[:stop], stop - (1 << 20), pool)
+    assert 3 <= len(pool.kept) <= 4
+    assert len(set(pool.kept)) == len(pool.kept)
 
 
 @pytest.mark.parametrize("size", [0, 8, 1 << 12, 1 << 21])

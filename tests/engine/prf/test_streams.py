@@ -72,7 +72,7 @@ def test_long_ranges_are_those_of_the_reference_too(
     start: int, length: int, since: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From `FAST` on another mode of the library draws them, of the lengths at which it is the faster one."""
-    monkeypatch.setattr(streams, "_galois_from", lambda: since)
+    monkeypatch.setattr(streams, "galois_from", lambda: since)
     top = (1 << 48) - 1, (1 << 16) - 1, (1 << 16) - 1
     assert drawn(Stream(KEY), length, Label.CLIENT, *top, start) == reference(KEY, 5, *top, start, length)
 
@@ -80,19 +80,9 @@ def test_long_ranges_are_those_of_the_reference_too(
 @pytest.mark.parametrize(
     ("making", "byte", "since"), [(0, 0.5, 1 << 16), (50_000, 0.5, 1 << 18), (500_000, 0.5, None), (0, 2, None)]
 )
-def test_another_mode_serves_from_where_its_making_pays(
-    making: float, byte: float, since: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_mode_serves_from_where_its_making_pays(making: float, byte: float, since: int | None) -> None:
     """`making`: of a cipher, and `byte`: of its range, in what a byte of the plain mode takes."""
-    now = [0.0]
-
-    def draw(encryptor: object, target: memoryview) -> None:
-        now[0] += making + byte * len(target) if encryptor == "galois" else len(target)
-
-    monkeypatch.setattr(streams, "_galois", lambda *_: "galois")
-    monkeypatch.setattr(streams, "_draw", draw)
-    monkeypatch.setattr(streams.time, "perf_counter", lambda: now[0])
-    found = streams._galois_from.__wrapped__()
+    found = streams.faster_from(lambda length: making + byte * length, float)
     assert found == since if since else found > 1 << 30
 
 

@@ -23,8 +23,7 @@ def doubled(x: int) -> int:
 
 def run(directory: Path, function: Callable[[int], int] = tripled) -> bool:
     """Call a kernel as another process would; whether it was read from the cache."""
-    dispatcher = jit.numba.njit(function)
-    dispatcher._cache = kernel_cache.in_directory(directory)(function)
+    dispatcher = jit.dispatcher(function, kernel_cache.in_directory(directory))
     assert dispatcher(14) == function(14)
     hits: int = dispatcher.stats.cache_hits[(jit.numba.int64,)]
     return hits == 1
@@ -107,7 +106,7 @@ def test_a_damaged_file_is_made_anew(filled: Path, which: Callable[[Path], Path]
 
 
 def whole(path: Path, content: bytes) -> None:
-    path.write_bytes(content + kernel_cache._digest(str(path), content))
+    path.write_bytes(kernel_cache.sealed(str(path), content))
 
 
 def test_another_kernels_file_under_this_ones_name_is_damage(filled: Path) -> None:
@@ -141,12 +140,12 @@ def mode(path: Path) -> int:
 
 def test_the_directory_is_made_private(tmp_path: Path) -> None:
     place = tmp_path / "numba"
-    jit._make_private(place)
+    jit.make_private(place)
     assert mode(place) == 0o700
     for wrong in (0o755, 0o500, 0o750):  # nobody else could write: what is there stays
         (place / "kept").touch()
         place.chmod(wrong)
-        jit._make_private(place)
+        jit.make_private(place)
         assert mode(place) == 0o700
         assert (place / "kept").exists()
 
@@ -157,7 +156,7 @@ def test_what_others_could_have_written_is_taken_away(tmp_path: Path, wrong: int
     (place / "below").mkdir(parents=True)
     (place / "below" / "planted.nbi").touch()
     place.chmod(wrong)
-    jit._make_private(place)
+    jit.make_private(place)
     assert mode(place) == 0o700
     assert not list(place.iterdir())
 
@@ -166,23 +165,23 @@ def test_what_is_no_directory_is_taken_away(tmp_path: Path) -> None:
     place = tmp_path / "numba"
     for make in (place.touch, lambda: place.symlink_to(tmp_path / "nowhere"), lambda: os.mkfifo(place)):
         make()
-        jit._make_private(place)
+        jit.make_private(place)
         assert mode(place) == 0o700
         place.rmdir()
 
 
 def test_another_users_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    jit._private_cache()
+    jit.cache_directory()
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
     with pytest.raises(OutputError, match="belongs to another user"):
-        jit._private_cache()
+        jit.cache_directory()
     with pytest.raises(OutputError, match="belongs to another user"):
-        jit._make_private(tmp_path / "trine" / "numba")
+        jit.make_private(tmp_path / "trine" / "numba")
 
 
 def test_a_place_where_none_can_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(OutputError, match=r"file.*cannot be made: .*name another place with XDG_CACHE_HOME"):
-        jit._private_cache()
+        jit.cache_directory()
