@@ -30,7 +30,7 @@ from benchmarks.meter import Meter, install
 from benchmarks.model import read_expected, read_seeds, read_spec
 from engine.errors import LinkError
 from engine.host.process import DESKTOP_BYTES, tune_process, work_ahead
-from engine.link import Connection, client_tls, connect, load_identity
+from engine.link import Connection, LinkOptions, client_tls, connect, load_identity
 from engine.parties.dealer import Abandoned, Dealer, StepRequest
 from engine.ring.fixed import Real
 from engine.rows.run import Rows
@@ -69,7 +69,7 @@ class Desktop:
         own = load_identity(Path(self._config["identity"]))
         for port, certificate in zip(ports, self._config["nodes"], strict=True):
             tls = client_tls(own, Path(certificate).read_bytes())
-            link = connect("127.0.0.1", port, "/session", tls, ping_interval=None, handshake_timeout=30)
+            link = connect("127.0.0.1", port, "/session", tls, options=LinkOptions(ping_interval=None), handshake_timeout=30)
             mail = {kind: queue.SimpleQueue[memoryview]() for kind in (wires.PREPARED, wires.DONE, wires.TOLD)}
             self._links.append(link)
             self._mail.append(mail)

@@ -23,7 +23,7 @@ from benchmarks.meter import Meter, install
 from benchmarks.model import load_pack
 from engine.errors import LinkError, SessionStopped
 from engine.host.process import NODE_BYTES, tune_process, work_ahead
-from engine.link import Connection, accept, client_tls, connect, load_identity, server_tls
+from engine.link import Connection, LinkOptions, accept, client_tls, connect, load_identity, server_tls
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator, StepAnswer
 
@@ -59,11 +59,18 @@ class Node:
         prints = frozenset(tls.pinned)
         if peer_port is not None:
             self._peer = connect(
-                "127.0.0.1", peer_port, "/peer", client_tls(own, certificates[1]), ping_interval=None, handshake_timeout=30
+                "127.0.0.1",
+                peer_port,
+                "/peer",
+                client_tls(own, certificates[1]),
+                options=LinkOptions(ping_interval=None),
+                handshake_timeout=30,
             )
         for _ in range(1 if peer_port is not None else 2):
             sock, _ = listening.accept()
-            link = accept(sock, tls, {"/peer": prints, "/session": prints}, ping_interval=None, handshake_timeout=30)
+            link = accept(
+                sock, tls, {"/peer": prints, "/session": prints}, options=LinkOptions(ping_interval=None), handshake_timeout=30
+            )
             if link.path == "/peer":
                 self._peer = link
             else:

@@ -9,6 +9,7 @@ Rule 3. What callers can cause without a session is said once a second and kind 
 
 from __future__ import annotations
 
+import time
 import traceback
 from threading import Lock
 from typing import TextIO, cast
@@ -16,7 +17,7 @@ from typing import TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger
 
-from engine.link.keepalive import Allowance
+from engine.link.allowance import Allowance
 from party_node.outlet import STDERR
 
 Log = FilteringBoundLogger
@@ -57,7 +58,7 @@ class Sparing:
             return entry
         with self._lock:
             kind = self._kind(event, str(entry.get("code") or entry.get("why")))
-            if not kind.allowance.spend():
+            if not kind.allowance.spend(time.monotonic()):
                 kind.unsaid += 1
                 raise structlog.DropEvent
             if kind.unsaid:
@@ -72,7 +73,7 @@ class Sparing:
 
 class _Kind:
     def __init__(self, event: str) -> None:
-        self.allowance = Allowance(_AT_ONCE.get(event, _OTHERS_AT_ONCE), _A_SECOND)
+        self.allowance = Allowance(_AT_ONCE.get(event, _OTHERS_AT_ONCE), _A_SECOND, time.monotonic())
         self.unsaid = 0
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from threading import BoundedSemaphore
 
 from engine.errors import LinkError, ProtocolError
-from engine.link import Tls, connect
+from engine.link import LinkOptions, Tls, connect
 from engine.link.frames import HEADER_BYTES, HELLO_LIMIT
 from engine.link.link import Link
 from engine.models.planning import plans
@@ -104,9 +104,8 @@ class Node:
                 PEER_PATH,
                 self.peer.tls,
                 party="the other node",
-                first_size=FIRST_BYTES,
                 handshake_timeout=self.limits.handshake_seconds,
-                ping_interval=None,  # it may be computing and not reading
+                options=LinkOptions(first_size=FIRST_BYTES, ping_interval=None),  # it may be computing and not reading
             )
         except LinkError as error:
             raise ProtocolError("no-peer", str(error)) from error

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from threading import Lock, Thread, current_thread
 
 from engine.errors import LinkError, ProtocolError
-from engine.link import Connection, Tls
+from engine.link import Connection, LinkOptions, Tls
 from engine.link.handshake import Steps, answering
 from engine.session import session_of
 from party_node.handshakes import Handshakes
@@ -158,15 +158,8 @@ class Server:
         self._log.warning("caller refused", why=error.what, party=error.party)
 
     def _answer(self, plain: socket.socket) -> Steps[Connection]:
-        limits = self._node.limits
-        return answering(
-            plain,
-            self._tls,
-            self._doors,
-            unwatched=[PEER_PATH],
-            first_size=FIRST_BYTES,
-            ping_timeout=limits.silence_seconds,
-        )
+        options = LinkOptions(first_size=FIRST_BYTES, ping_timeout=self._node.limits.silence_seconds)
+        return answering(plain, self._tls, self._doors, unwatched=[PEER_PATH], options=options)
 
     def _advance(self, descriptor: int) -> None:
         try:

@@ -26,7 +26,7 @@ import numpy as np
 
 from engine.errors import LinkError, ProtocolError, SessionStopped, TrineError
 from engine.host.process import lasting, trim, work_ahead
-from engine.link.keepalive import Allowance
+from engine.link.allowance import Allowance
 from engine.link.link import Link
 from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
@@ -63,7 +63,7 @@ class ServedSession:
         self._evaluator: Evaluator | None = None
         self._peer: PeerLink | None = None
         a_second = node.limits.small_messages
-        self._small = Allowance(a_second, a_second)
+        self._small = Allowance(a_second, a_second, time.monotonic())
         self._rows = 0
         self._began = time.monotonic()
 
@@ -128,7 +128,7 @@ class ServedSession:
     def _hear(self) -> bytes | bytearray:
         """The client's next message, later if it sends small ones without end: other sessions need the interpreter, too."""
         data = self._link.receive()
-        while len(data) < _SMALL_BYTES and not self._small.spend():
+        while len(data) < _SMALL_BYTES and not self._small.spend(time.monotonic()):
             if self._over.wait(1 / self._node.limits.small_messages):
                 break
         return data

@@ -16,6 +16,7 @@ from engine.link.frames import (
 from engine.link.handshake import accept, connect
 from engine.link.link import Link
 from engine.link.memory import MemoryConnection, pair
+from engine.link.protocol import LinkOptions
 from engine.link.tls import Identity, Tls, client_tls, load_identity, make_identity, server_tls, unnamed_file
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Identity",
     "LIMITS",
     "Link",
+    "LinkOptions",
     "MAX_MESSAGE",
     "MemoryConnection",
     "Tls",

@@ -17,8 +17,9 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, cast
 
 from websockets.client import ClientProtocol
 from websockets.http11 import Request
@@ -27,12 +28,12 @@ from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
 from engine.errors import LinkError
-from engine.link.connection import SILENT, Connection
-from engine.link.frames import MAX_MESSAGE
-from engine.link.keepalive import PATIENCE_SECONDS, PING_SECONDS
+from engine.link.connection import Connection
+from engine.link.protocol import MUTE, LinkOptions, LinkProtocol, WebSocket
 from engine.link.tls import NAME, Tls
 from engine.link.validity import why_not_taken, why_refused
 
+DEFAULTS = LinkOptions()
 HANDSHAKE_SECONDS = 5.0
 HEAD_LIMIT = 16 << 10
 TOO_SLOW = "the handshake took too long"
@@ -50,45 +51,24 @@ def connect(
     tls: Tls,
     *,
     party: str | None = None,
-    max_size: int = MAX_MESSAGE,
-    first_size: int | None = None,
     handshake_timeout: float = HANDSHAKE_SECONDS,
-    ping_interval: float | None = PING_SECONDS,
-    ping_timeout: float = PATIENCE_SECONDS,
+    options: LinkOptions = DEFAULTS,
 ) -> Connection:
-    """Dial a party; LinkError, naming `party` (default host:port), if nothing comes of it.
-
-    `max_size` is the longest message taken, in bytes, `first_size` that of the first one; the pings
-    are `Connection`'s.
-    """
+    """Dial a party; LinkError, naming `party` (default host:port), if no link stands after `handshake_timeout` seconds."""
     party = party or f"{host}:{port}"
     deadline = time.monotonic() + handshake_timeout
-    protocol = ClientProtocol(WebSocketURI(True, NAME, port, path, ""), max_size=first_size or max_size, logger=SILENT)
+    websocket = ClientProtocol(WebSocketURI(True, NAME, port, path, ""), max_size=options.first_limit, logger=MUTE)
+
+    def ask(sock: ssl.SSLSocket, _: str) -> Steps[_Begun]:
+        websocket.send_request(websocket.connect())
+        early, between_frames = yield from _converse(sock, websocket)
+        return _Begun(path, early, between_frames, options)
+
     try:
         plain = socket.create_connection((host, port), handshake_timeout)
     except OSError as error:
         raise LinkError(f"cannot be reached: {error.strerror or error}", party) from error
-
-    def steps() -> Steps[Connection]:
-        with _opening(plain, tls, party) as sock:
-            fingerprint = yield from _secure(sock, tls)
-            protocol.send_request(protocol.connect())
-            events, clean = yield from _converse(sock, protocol)
-            return Connection(
-                sock,
-                protocol,
-                events,
-                clean=clean,
-                max_size=max_size,
-                first_size=first_size,
-                path=path,
-                peer_fingerprint=fingerprint,
-                party=party,
-                ping_interval=ping_interval,
-                ping_timeout=ping_timeout,
-            )
-
-    return within(deadline, plain.fileno(), steps())
+    return within(deadline, plain.fileno(), _handshake(plain, tls, party, websocket, ask))
 
 
 def accept(
@@ -97,10 +77,12 @@ def accept(
     admit: Mapping[str, Collection[str]],
     *,
     handshake_timeout: float = HANDSHAKE_SECONDS,
-    **options: Any,
+    unwatched: Collection[str] = (),
+    options: LinkOptions = DEFAULTS,
 ) -> Connection:
     """Answer one caller and wait for it, `handshake_timeout` seconds at most; else as `answering`."""
-    return within(time.monotonic() + handshake_timeout, plain.fileno(), answering(plain, tls, admit, **options))
+    steps = answering(plain, tls, admit, unwatched=unwatched, options=options)
+    return within(time.monotonic() + handshake_timeout, plain.fileno(), steps)
 
 
 def answering(
@@ -109,41 +91,48 @@ def answering(
     admit: Mapping[str, Collection[str]],
     *,
     unwatched: Collection[str] = (),
-    party: str | None = None,
-    max_size: int = MAX_MESSAGE,
-    first_size: int | None = None,
-    ping_interval: float | None = PING_SECONDS,
-    ping_timeout: float = PATIENCE_SECONDS,
+    options: LinkOptions = DEFAULTS,
 ) -> Steps[Connection]:
     """The steps of answering a caller; takes over `plain` once it is begun, and closes it if nothing comes of it.
 
     `admit` lists for each path the fingerprints of the certificates that may use it; callers of an
     `unwatched` path are not pinged, for they may be computing and not reading. LinkError, naming
-    `party` (default the caller's address), if the caller is none of them or speaks something else.
+    the caller's address, if the caller is none of them or speaks something else.
     Who drives the steps keeps a deadline, as `within` does: it throws a LinkError (`TOO_SLOW`) into them.
     """
-    party = party or _address(plain)
-    protocol = ServerProtocol(origins=[None], max_size=first_size or max_size, logger=SILENT)
+    websocket = ServerProtocol(origins=[None], max_size=options.first_limit, logger=MUTE)
+
+    def reply(sock: ssl.SSLSocket, fingerprint: str) -> Steps[_Begun]:
+        (request, *early), between_frames = yield from _converse(sock, websocket)
+        # Before its answer, a server's protocol makes nothing else of the first bytes.
+        path = _answer(websocket, cast(Request, request), fingerprint, admit)
+        yield from _send(sock, websocket)
+        _refuse_if_failed(websocket)
+        return _Begun(path, early, between_frames, replace(options, ping_interval=None) if path in unwatched else options)
+
+    return _handshake(plain, tls, _address(plain), websocket, reply)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What the websocket handshake has settled."""
+
+    path: str
+    early: list[Event] = field(repr=False)  # what the library made of bytes behind the peer's HTTP head
+    between_frames: bool  # whether there were none
+    options: LinkOptions
+
+
+def _handshake(
+    plain: socket.socket, tls: Tls, party: str, websocket: WebSocket, upgrade: Callable[[ssl.SSLSocket, str], Steps[_Begun]]
+) -> Steps[Connection]:
+    """TLS, then the websocket handshake: `upgrade(sock, the peer's fingerprint)`."""
     with _opening(plain, tls, party) as sock:
         fingerprint = yield from _secure(sock, tls)
-        (request, *events), clean = yield from _converse(sock, protocol)
-        # Before its answer, a server's protocol makes nothing else of the first bytes.
-        path = _answer(protocol, cast(Request, request), fingerprint, admit)
-        yield from _send(sock, protocol)
-        _refuse_if_failed(protocol)
-        return Connection(
-            sock,
-            protocol,
-            events,
-            clean=clean,
-            max_size=max_size,
-            first_size=first_size,
-            path=path,
-            peer_fingerprint=fingerprint,
-            party=party,
-            ping_interval=None if path in unwatched else ping_interval,
-            ping_timeout=ping_timeout,
-        )
+        begun = yield from upgrade(sock, fingerprint)
+        now = time.monotonic()
+        protocol = LinkProtocol(websocket, begun.early, begun.options, now, between_frames=begun.between_frames)
+        return Connection(sock, protocol, path=begun.path, peer_fingerprint=fingerprint, party=party)
 
 
 def within(deadline: float, descriptor: int, steps: Steps[Made]) -> Made:
@@ -211,14 +200,14 @@ def _secure(sock: ssl.SSLSocket, tls: Tls) -> Steps[str]:
             return tls.peer(sock)
 
 
-def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol) -> Steps[tuple[list[Event], bool]]:
+def _converse(sock: ssl.SSLSocket, websocket: WebSocket) -> Steps[tuple[list[Event], bool]]:
     """Send what is to be sent and return what the peer's HTTP head and the bytes after it hold, and whether there are none."""
     try:
-        yield from _send(sock, protocol)
+        yield from _send(sock, websocket)
     except OSError as broken:
         raise _why_broken(sock, broken) from broken
     read, data = 0, b""
-    while not (events := protocol.events_received()):
+    while not (events := websocket.events_received()):
         try:
             data = sock.recv(HEAD_LIMIT)
         except ssl.SSLWantReadError:
@@ -229,8 +218,8 @@ def _converse(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol) ->
             raise LinkError("hung up during the handshake")
         if read > HEAD_LIMIT:
             raise LinkError(f"sent more than {HEAD_LIMIT} bytes before the handshake was over")
-        protocol.receive_data(data)
-        _refuse_if_failed(protocol)
+        websocket.receive_data(data)
+        _refuse_if_failed(websocket)
     return events, len(events) == 1 and data.endswith(_HEAD_END)
 
 
@@ -245,19 +234,19 @@ def _why_broken(sock: ssl.SSLSocket, broken: OSError) -> OSError:
     return broken
 
 
-def _answer(protocol: ServerProtocol, request: Request, fingerprint: str, admit: Mapping[str, Collection[str]]) -> str:
-    """Let the protocol answer the request; returns the path that was asked for."""
-    response = protocol.accept(request)
+def _answer(websocket: ServerProtocol, request: Request, fingerprint: str, admit: Mapping[str, Collection[str]]) -> str:
+    """Let the library answer the request; returns the path that was asked for."""
+    response = websocket.accept(request)
     if fingerprint not in admit.get(request.path, ()):
         # The same for a path that is not there: what exists is nobody's business.
-        protocol.handshake_exc = LinkError(f"its certificate has no access to {request.path[:40]!r}")
-        response = protocol.reject(http.HTTPStatus.FORBIDDEN, "")
-    protocol.send_response(response)
+        websocket.handshake_exc = LinkError(f"its certificate has no access to {request.path[:40]!r}")
+        response = websocket.reject(http.HTTPStatus.FORBIDDEN, "")
+    websocket.send_response(response)
     return request.path
 
 
-def _send(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol) -> Steps[None]:
-    for piece in filter(None, protocol.data_to_send()):
+def _send(sock: ssl.SSLSocket, websocket: WebSocket) -> Steps[None]:
+    for piece in filter(None, websocket.data_to_send()):
         sent = False
         while not sent:
             try:
@@ -267,6 +256,6 @@ def _send(sock: ssl.SSLSocket, protocol: ClientProtocol | ServerProtocol) -> Ste
                 yield select.POLLOUT
 
 
-def _refuse_if_failed(protocol: ClientProtocol | ServerProtocol) -> None:
-    if protocol.handshake_exc is not None:
-        raise LinkError(f"the handshake failed: {protocol.handshake_exc}")
+def _refuse_if_failed(websocket: WebSocket) -> None:
+    if websocket.handshake_exc is not None:
+        raise LinkError(f"the handshake failed: {websocket.handshake_exc}")

@@ -1,15 +1,20 @@
-"""Whether the other side still lives, without I/O.
+"""Whether the other side still lives, and when this side has to show that it does: a state machine without a clock.
 
-Rule 1. Bytes are no sign of life by themselves. Whole messages are, and pings and pongs within the allowance; the bytes of a
-        message that is not whole count for as many seconds as they take at `FLOOR_BYTES` a second.
-Rule 2. Who was itself woken late does not blame the other side.
-Rule 3. Each side says something each second, unasked: an answer to a ping may be stuck for seconds behind what the asking side
-        itself has sent, in a slow line's buffers. So silence means the same in both directions.
+What happens is told to it (`heard`, `trickled`, `said`), each with the time in seconds of one clock that never goes back;
+`due` gives the decision. A ping and a pong mean those of RFC 6455; a pong may be sent unasked (section 5.5.3).
+
+Rule 1. Bytes by themselves are not a sign of life. Whole messages are one, and so are pings and pongs within the allowance;
+        the bytes of a message that is not whole yet count for as many seconds as they take at `FLOOR_BYTES` a second.
+Rule 2. Whoever was woken late does not blame the other side: it gets its time again.
+Rule 3. Each side says something each second, unasked: the answer to a ping may be stuck for seconds behind what the asking
+        side itself has sent, in a slow line's buffers. So silence means the same in both directions.
+Rule 4. A ping or a pong that `due` asks for is taken for sent. Where bytes wait to leave, the caller may leave it out: the
+        next piece that leaves shows this side's life, and the other side has to take it in time, as it has to answer a ping.
 """
 
 from __future__ import annotations
 
-import time
+import enum
 
 PING_SECONDS = 1.0
 """Of silence, before the other side is asked whether it lives."""
@@ -18,75 +23,77 @@ PATIENCE_SECONDS = 3.0
 FLOOR_BYTES = 4096
 """A second, of a message that is not whole yet: a peer that sends less is given up like a silent one."""
 
-_LATE_SECONDS = 0.25  # a machine that lets us wait so long may not have let the peer answer: it gets its time again
+_LATE_SECONDS = 0.25  # a machine that lets us wait so long may not have let the peer answer
 
 
-class Allowance:
-    """So many of something `at_once`, and so many `a_second` after that; not thread-safe."""
+class Due(enum.Enum):
+    """What `Keepalive.due` decides."""
 
-    def __init__(self, at_once: int, a_second: float) -> None:
-        self._at_once, self._a_second = at_once, a_second
-        self._left, self._counted = float(at_once), time.monotonic()
-
-    def spend(self) -> bool:
-        """Whether one more is allowed now."""
-        now = time.monotonic()
-        self._left = min(self._at_once, self._left + (now - self._counted) * self._a_second)
-        self._counted = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
+    NOTHING = enum.auto()
+    PONG = enum.auto()  # this side has said nothing for long enough
+    PING = enum.auto()  # the other side has
+    SILENT = enum.auto()  # the other side is given up: it says nothing
+    SLOW = enum.auto()  # the other side is given up: it sends too few bytes
 
 
 class Keepalive:
-    """Pings are due after `interval` seconds of silence (None: never), and the end `timeout` seconds after a ping."""
+    """Pings are due after `interval` seconds of silence, and the end `timeout` seconds after a ping.
 
-    def __init__(self, interval: float | None, timeout: float) -> None:
-        self.interval, self._timeout = interval, timeout
-        self.alive = time.monotonic()  #: until when the peer has shown that it lives
-        self.pinged: float | None = None  #: when it was pinged since, or what it has said meanwhile is worth
-        self.said = self.alive  #: when this side last said something
+    With `interval` None nothing is ever due. `now` is the time at which both sides are taken to have spoken last.
+    """
+
+    def __init__(self, interval: float | None, timeout: float, now: float) -> None:
+        self.restart(interval, timeout, now)
+
+    def restart(self, interval: float | None, timeout: float, now: float) -> None:
+        """Forget what was, and begin again with other limits."""
+        self._interval, self._timeout = interval, timeout
+        self._alive = now  # until when the peer has shown that it lives
+        self._pinged: float | None = None  # since when an answer is waited for: later than the ping by what has come meanwhile
         self._trickles = False  # whether bytes came since the ping, but too few
+        self._said = now
 
-    def lives(self, seconds: float | None = None) -> None:
-        """The peer has shown that it lives: now, or for so many seconds longer than was known."""
-        now = time.monotonic()
-        if seconds is None or self.alive + seconds >= now:
-            self.alive, self.pinged = now, None
+    def heard(self, now: float) -> None:
+        """The peer has shown that it lives."""
+        self._alive, self._pinged = now, None
+
+    def trickled(self, count: int, now: float) -> None:
+        """So many bytes came of a message that is not whole yet."""
+        seconds = count / FLOOR_BYTES
+        if self._alive + seconds >= now:
+            self.heard(now)
             return
-        self.alive, self._trickles = self.alive + seconds, True
-        if self.pinged is not None:
-            self.pinged = min(now, self.pinged + seconds)
+        self._alive, self._trickles = self._alive + seconds, True
+        if self._pinged is not None:
+            self._pinged = min(now, self._pinged + seconds)
+
+    def said(self, now: float) -> None:
+        """Bytes of this side have left."""
+        self._said = now
+
+    def silence(self, now: float) -> float:
+        """For how many seconds the peer has not shown that it lives."""
+        return now - self._alive
 
     def next_look(self) -> float | None:
-        """When to `look` again."""
-        if self.interval is None:
+        """When to ask `due` again, at the latest; None for never."""
+        if self._interval is None:
             return None
-        look = self.alive + self.interval if self.pinged is None else self.pinged + self._timeout
-        return min(look, self.said + self.interval)
+        look = self._alive + self._interval if self._pinged is None else self._pinged + self._timeout
+        return min(look, self._said + self._interval)
 
-    def wants_beat(self, now: float) -> bool:
-        """Whether this side has been silent for long enough to say that it lives, which is taken for said."""
-        if self.interval is None or now < self.said + self.interval:
-            return False
-        self.said = now
-        return True
-
-    def wants_ping(self, now: float) -> bool:
-        """Whether it is time for a ping, which is taken for sent."""
-        if self.interval is None or self.pinged is not None or now < self.alive + self.interval:
-            return False
-        self.pinged, self._trickles = now, False
-        return True
-
-    def verdict(self, now: float, late: float) -> str | None:
-        """Why the peer is given up, None if it is not; this thread woke `late` by so many seconds."""
-        if self.interval is None or self.pinged is None or now < self.pinged + self._timeout:
-            return None
-        if late > _LATE_SECONDS:
-            self.pinged = now
-            return None
-        if self._trickles:
-            return f"the line is too slow: less than {FLOOR_BYTES >> 10} kB a second came"
-        return f"no sign of life for {now - self.alive:.0f} s"
+    def due(self, now: float, late: float = 0.0) -> Due:
+        """What has to be done now; the caller woke `late` by so many seconds."""
+        if self._interval is None:
+            return Due.NOTHING
+        if self._pinged is not None and now >= self._pinged + self._timeout:
+            if late <= _LATE_SECONDS:
+                return Due.SLOW if self._trickles else Due.SILENT
+            self._pinged = now
+        quiet = now >= self._said + self._interval
+        if quiet:
+            self._said = now
+        if self._pinged is None and now >= self._alive + self._interval:
+            self._pinged, self._trickles = now, False
+            return Due.PING
+        return Due.PONG if quiet else Due.NOTHING

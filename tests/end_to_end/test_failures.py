@@ -18,7 +18,7 @@ from app.demo.demo import demo
 from app.demo.node_process import NodeProcess, Parties, listening, wait_until_ready
 from app.local_party import Conversation, Endpoints, Progress
 from engine.errors import LinkError, ModelError
-from engine.link.connection import PATIENCE_SECONDS, PING_SECONDS
+from engine.link.keepalive import PATIENCE_SECONDS, PING_SECONDS
 from tests.conftest import belongings
 from tests.models.shared_small import Follow, SharedSmall, greedy
 

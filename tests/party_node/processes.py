@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from app.local_party import Conversation
-from engine.link import Connection, client_tls, connect
+from engine.link import Connection, LinkOptions, client_tls, connect
 from tests.models.shared_small import SharedSmall, greedy
 from tests.party_node.rig import Identities, call_raw, endpoints, identities
 
@@ -77,7 +77,7 @@ class Processes:
 
     def call(self, role: int) -> Connection:
         tls = client_tls(self.who.client, self.who.nodes[role - 1].certificate)
-        return connect("127.0.0.1", self.ports[role - 1], "/session", tls, ping_interval=None)
+        return connect("127.0.0.1", self.ports[role - 1], "/session", tls, options=LinkOptions(ping_interval=None))
 
     def call_raw(self, role: int) -> ssl.SSLSocket:
         return call_raw(self.ports[role - 1], self.who.client, self.who.nodes[role - 1])

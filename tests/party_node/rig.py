@@ -19,7 +19,19 @@ from websockets.client import ClientProtocol
 from websockets.uri import WebSocketURI
 
 from app.local_party import Conversation, Endpoint, Endpoints
-from engine.link import Connection, Frame, FrameType, Identity, client_tls, connect, decode, encode, make_identity, server_tls
+from engine.link import (
+    Connection,
+    Frame,
+    FrameType,
+    Identity,
+    LinkOptions,
+    client_tls,
+    connect,
+    decode,
+    encode,
+    make_identity,
+    server_tls,
+)
 from engine.models.planning import plans
 from engine.program.plan import Plan, made_bytes, round_bytes
 from engine.provision.pack import load_node_pack
@@ -154,7 +166,7 @@ class Pair:
         """Dial a node."""
         node = self.who.nodes[role - 1]
         tls = client_tls(identity or self.who.client, node.certificate)
-        return connect("127.0.0.1", self.ports[role - 1], path, tls, ping_interval=None)
+        return connect("127.0.0.1", self.ports[role - 1], path, tls, options=LinkOptions(ping_interval=None))
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.errors import LinkError
-from engine.link import Connection, Frame, FrameType, client_tls, connect, decode, encode
+from engine.link import Connection, Frame, FrameType, LinkOptions, client_tls, connect, decode, encode
 from engine.models.planning import plans
 from engine.rows.run import Rows
 from engine.session import Answer, ClientSession, PeerSession, Ready, Step, Stopped, Welcome
@@ -82,7 +82,7 @@ class Bench:
 
     def _dial(self, path: str, identity: Any) -> Connection:
         tls = client_tls(identity, self.who.nodes[0].certificate)
-        link = connect("127.0.0.1", self.port, path, tls, ping_interval=None)
+        link = connect("127.0.0.1", self.port, path, tls, options=LinkOptions(ping_interval=None))
         self._stack.callback(link.abort)
         return link
 

@@ -14,7 +14,7 @@ import pytest
 
 from engine.errors import LinkError
 from engine.link import Identity, make_identity
-from engine.link.connection import PATIENCE_SECONDS, PING_SECONDS
+from engine.link.keepalive import PATIENCE_SECONDS, PING_SECONDS
 from party_node.limits import Limits
 from tests.models.shared_small import SharedSmall, greedy
 from tests.party_node.rig import QUICK, SOON, Pair, RawClient, identities

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any, Protocol
@@ -13,7 +13,8 @@ import pytest
 from websockets.client import ClientProtocol
 from websockets.uri import WebSocketURI
 
-from engine.link import Connection, Identity, accept, client_tls, connect, make_identity, server_tls
+from engine.link import Connection, Identity, LinkOptions, Tls, accept, client_tls, connect, make_identity, server_tls
+from engine.link.handshake import HANDSHAKE_SECONDS
 
 
 class Called(Protocol):
@@ -60,13 +61,20 @@ def serve(
     """Start a server for one caller: (port, what its `accept` gives)."""
     tls = server_tls(server_identity, [client_identity.certificate])
 
-    def start(admit: dict[str, set[str]] | None = None, **options: Any) -> tuple[int, Future[Connection]]:
+    def start(
+        admit: dict[str, set[str]] | None = None,
+        handshake_timeout: float = HANDSHAKE_SECONDS,
+        unwatched: Collection[str] = (),
+        **options: Any,
+    ) -> tuple[int, Future[Connection]]:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         listener.settimeout(20)
         doors = {"/session": {client_identity.fingerprint}} if admit is None else admit
 
         def answer() -> Connection:
-            connection = accept(listener.accept()[0], tls, doors, **options)
+            plain = listener.accept()[0]
+            limits = LinkOptions(**options)
+            connection = accept(plain, tls, doors, handshake_timeout=handshake_timeout, unwatched=unwatched, options=limits)
             stack.callback(connection.abort)
             return connection
 
@@ -78,10 +86,18 @@ def serve(
 @pytest.fixture
 def call(stack: ExitStack, client_identity: Identity, server_identity: Identity) -> Callable[..., Connection]:
     """Dial a server that `serve` started."""
-    tls = client_tls(client_identity, server_identity.certificate)
+    usual = client_tls(client_identity, server_identity.certificate)
 
-    def dial(port: int, path: str = "/session", **options: Any) -> Connection:
-        connection = connect("127.0.0.1", port, path, options.pop("tls", tls), **options)
+    def dial(
+        port: int,
+        path: str = "/session",
+        tls: Tls = usual,
+        party: str | None = None,
+        handshake_timeout: float = HANDSHAKE_SECONDS,
+        **options: Any,
+    ) -> Connection:
+        limits = LinkOptions(**options)
+        connection = connect("127.0.0.1", port, path, tls, party=party, handshake_timeout=handshake_timeout, options=limits)
         stack.callback(connection.abort)
         return connection
 
@@ -103,21 +119,17 @@ def ends(
 
 @pytest.fixture
 def raw(stack: ExitStack, client_identity: Identity, server_identity: Identity) -> Callable[..., ssl.SSLSocket]:
-    """A blocking TLS socket to a server, without the websocket handshake or with it."""
+    """A blocking TLS socket to a server, without the websocket handshake or with it, and with bytes sent along with it."""
     tls = client_tls(client_identity, server_identity.certificate)
 
-    def dial(port: int, *, upgraded: bool = True, receive_buffer: int = 0) -> ssl.SSLSocket:
-        plain = socket.socket()
-        if receive_buffer:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        plain.settimeout(20)
-        plain.connect(("127.0.0.1", port))
+    def dial(port: int, *, upgraded: bool = True, path: str = "/session", early: bytes = b"") -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", port), 20)
         sock = tls.context.wrap_socket(plain, server_hostname="trine")
         stack.callback(close_quietly, sock)
         if upgraded:
-            protocol = ClientProtocol(WebSocketURI(True, "trine", port, "/session", ""))
+            protocol = ClientProtocol(WebSocketURI(True, "trine", port, path, ""))
             protocol.send_request(protocol.connect())
-            sock.sendall(b"".join(protocol.data_to_send()))
+            sock.sendall(b"".join(protocol.data_to_send()) + early)
             protocol.receive_data(sock.recv(4096))
             assert protocol.handshake_exc is None
         return sock

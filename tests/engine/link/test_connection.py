@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
 import ssl
 import struct
@@ -9,22 +11,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
 
-from engine.errors import LinkError, ProtocolError, TrineError
+from engine.errors import LinkError, ProtocolError
 from engine.link import Connection
-from engine.link.connection import PATIENCE_SECONDS, PING_SECONDS
+from tests.engine.link.sockets import garble, masked, reset
 
 Ends = Callable[..., tuple[Connection, Connection]]
 Serve = Callable[..., tuple[int, Future[Connection]]]
 Raw = Callable[..., ssl.SSLSocket]
 BIG = 50_000_000
-
-
-def masked(opcode: Opcode, data: bytes = b"", fin: bool = True) -> bytes:
-    return Frame(opcode, data, fin).serialize(mask=True)
 
 
 def test_two_peers_send_50_mb_to_each_other_at_once(ends: Ends, threads: ThreadPoolExecutor) -> None:
@@ -59,7 +58,8 @@ def test_latency_matters(ends: Ends, monkeypatch: pytest.MonkeyPatch, bounded: b
         monkeypatch.delattr(socket, "TCP_NOTSENT_LOWAT", raising=False)
     client, server = ends()
     for end in (client, server):
-        assert end._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        with socket.socket(fileno=os.dup(end.fileno())) as plain:
+            assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # Silence
@@ -89,52 +89,43 @@ def test_without_pings_only_the_callers_timeout_counts(ends: Ends) -> None:
         client.receive(0.05)
 
 
-def test_a_late_reader_does_not_blame_the_peer(ends: Ends, threads: ThreadPoolExecutor) -> None:
+def test_a_late_reader_does_not_blame_the_peer(ends: Ends) -> None:
     # Between two calls nobody reads, so that nobody can have heard the peer.
-    client, server = ends(client={"ping_interval": 0.01, "ping_timeout": 1.0})
-    client._keepalive.alive -= 1000
-    client._keepalive.pinged = client._keepalive.alive
+    client, server = ends(client={"ping_interval": 0.01, "ping_timeout": 0.05})
     server.send(b"here I am")
+    time.sleep(0.3)
     assert client.receive(20) == b"here I am"
 
 
-class LatePoll:
-    """Wakes its caller later than it asked, as a machine does that has no time for this process."""
-
-    def modify(self, *_: object) -> None:
-        """What is waited for does not matter."""
-
-    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
-        time.sleep(milliseconds / 1000 + 0.3)
-        return []
-
-
-def test_who_did_not_run_does_not_blame_the_peer(ends: Ends) -> None:
+def test_who_did_not_run_does_not_blame_the_peer(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has no time for this process: 0.3 s pass between any two looks at the clock."""
     client, _ = ends(client={"ping_interval": 0.05, "ping_timeout": 0.1})
-    client._poll = LatePoll()  # type: ignore[assignment]
-    with pytest.raises(LinkError, match=r"no answer within 1 s"):  # not "no sign of life"
-        client.receive(1.0)
+    looks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 0.3 * next(looks))
+    monkeypatch.setattr("engine.link.connection.time", clock)
+    with pytest.raises(LinkError, match=r"no answer within 2 s"):  # not "no sign of life"
+        client.receive(2.0)
 
 
-def test_a_frozen_peer_is_given_up_well_within_5_seconds() -> None:
-    assert PING_SECONDS + PATIENCE_SECONDS <= 4
-
-
-def test_a_peer_that_takes_bytes_is_alive(ends: Ends) -> None:
-    client, server = ends(client={"ping_interval": 0.2, "ping_timeout": 5.0})
-    with client._lock:
-        client._queue(bytes(1000))
-        client._blocked = True
-        client._keepalive.alive, client._keepalive.pinged = 0.0, 0.0
-        client._flush()
-    assert client._keepalive.pinged is None
-    assert client._keepalive.alive > 0
+def test_a_peer_that_takes_bytes_is_alive(serve: Serve, raw: Raw, threads: ThreadPoolExecutor) -> None:
+    port, answer = serve(ping_interval=0.1, ping_timeout=0.3)
+    sock = raw(port)
+    server = answer.result(20)
+    sending = threads.submit(server.send, bytes(BIG), 20)
+    reading = threads.submit(server.receive, 1.5)
+    while not reading.done():  # it reads and says nothing, not even an answer to a ping
+        sock.recv(1 << 20)
+        time.sleep(0.02)
+    with pytest.raises(LinkError, match=r"no answer within 1\.5 s"):  # not "no sign of life"
+        reading.result(20)
+    with pytest.raises(LinkError, match=r"no answer within 1\.5 s"):
+        sending.result(20)
 
 
 def test_no_ping_is_queued_behind_a_long_message(ends: Ends, threads: ThreadPoolExecutor) -> None:
     client, _ = ends(client={"ping_interval": 0.05, "ping_timeout": 0.1})
     sending = threads.submit(client.send, bytes(BIG))
-    while not client._outbox:
+    while not client.messages_sent:
         pass
     with pytest.raises(LinkError, match="no sign of life"):
         client.receive(20)
@@ -142,23 +133,10 @@ def test_no_ping_is_queued_behind_a_long_message(ends: Ends, threads: ThreadPool
         sending.result(20)
 
 
-@pytest.mark.parametrize("interval", [None, 100.0])
-@pytest.mark.parametrize("pinged", [False, True])
-def test_waking_too_early_changes_nothing(ends: Ends, interval: float | None, pinged: bool) -> None:
-    client, server = ends(client={"ping_interval": interval})
-    now = time.monotonic()
-    with client._lock:
-        client._keepalive.pinged = now if pinged else None
-        client._mind(now + 100, 100.0)
-        client._mind(None, None)
-    client.send(b"x")
-    assert server.receive(20) == b"x"
-
-
 def test_without_any_limit_a_reader_waits_until_it_is_woken(ends: Ends, threads: ThreadPoolExecutor) -> None:
     client, server = ends(client={"ping_interval": None})
     reading = threads.submit(client.receive)
-    while not client._users:
+    while not reading.running():
         pass
     server.send(b"at last")
     assert reading.result(20) == b"at last"
@@ -176,7 +154,7 @@ def test_who_sends_to_a_peer_that_does_not_read_is_released(ends: Ends) -> None:
 def test_abort_wakes_who_sends(ends: Ends, threads: ThreadPoolExecutor) -> None:
     client, _ = ends()
     sending = threads.submit(client.send, bytes(BIG), None)
-    while not client._outbox:
+    while not client.messages_sent:
         pass
     client.abort()
     with pytest.raises(LinkError, match="was closed"):
@@ -185,11 +163,14 @@ def test_abort_wakes_who_sends(ends: Ends, threads: ThreadPoolExecutor) -> None:
 
 def test_who_never_reads_what_many_send_is_let_go(ends: Ends) -> None:
     client, _ = ends(client={"ping_interval": None})
-    with client._lock:
-        for _ in range(65):
-            client._queue(b"x")
-    with pytest.raises(LinkError, match="does not read"):
-        client.receive(20)
+    with ThreadPoolExecutor(66) as many:
+        sending = [many.submit(client.send, bytes(BIG), None)]
+        while not client.messages_sent:
+            pass
+        sending += [many.submit(client.send, b"x", None) for _ in range(65)]
+        for job in sending:
+            with pytest.raises(LinkError, match="does not read"):
+                job.result(20)
 
 
 # Peers that send something else
@@ -263,7 +244,7 @@ def test_a_reset_is_an_error(serve: Serve, raw: Raw, threads: ThreadPoolExecutor
 
 def test_a_flipped_byte_is_an_error(ends: Ends) -> None:
     client, server = ends()
-    garble(client._sock)
+    garble(client)
     with pytest.raises(LinkError):
         server.receive(20)
 
@@ -286,17 +267,6 @@ def test_a_round_with_a_peer_that_is_gone_is_an_error(serve: Serve, raw: Raw) ->
         server.exchange(b"x", 20)
 
 
-def reset(sock: ssl.SSLSocket) -> None:
-    """End a connection without a word."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
-
-
-def garble(sock: ssl.SSLSocket) -> None:
-    """Send a TLS record that nobody encrypted."""
-    socket.socket.send(sock, b"\x17\x03\x03\x00\x20" + bytes(32))
-
-
 # Ends
 
 
@@ -315,7 +285,7 @@ def test_who_is_closed_while_others_wait_leaves_no_descriptor(ends: Ends, thread
         reading.result(20)
     client.close()
     server.close()
-    assert client._sock.fileno() == server._sock.fileno() == -1
+    assert client.fileno() == server.fileno() == -1
 
 
 def test_close_gives_up_on_a_peer_that_stays(ends: Ends) -> None:
@@ -338,10 +308,12 @@ def test_close_lets_the_peer_finish(ends: Ends, threads: ThreadPoolExecutor) -> 
 
 def test_close_waits_until_all_has_left(ends: Ends, threads: ThreadPoolExecutor) -> None:
     client, server = ends()
-    with client._lock:
-        client._queue(masked(Opcode.BINARY, bytes(BIG)))
+    sending = threads.submit(client.send, bytes(BIG))
+    while not client.messages_sent:
+        pass
     closing = threads.submit(client.close, 20.0)
     assert len(server.receive(20)) == BIG
+    sending.exception(20)  # the close may have ended its wait
     with pytest.raises(LinkError, match="closed the connection"):
         server.receive(20)
     closing.result(20)
@@ -353,7 +325,7 @@ def test_close_bears_a_peer_that_is_gone(serve: Serve, raw: Raw) -> None:
     server = answer.result(20)
     reset(sock)
     server.close()
-    assert server._sock.fileno() == -1
+    assert server.fileno() == -1
 
 
 @pytest.mark.parametrize("meanwhile", ["reset", "garble"])
@@ -365,15 +337,15 @@ def test_close_bears_what_the_peer_does_meanwhile(serve: Serve, raw: Raw, thread
     assert sock.recv(100)[:1] == b"\x88"
     {"reset": reset, "garble": garble}[meanwhile](sock)
     closing.result(20)
-    assert server._sock.fileno() == -1
+    assert server.fileno() == -1
 
 
 def test_the_first_error_stays(ends: Ends) -> None:
     client, _ = ends()
-    client._fail(ProtocolError("malformed", "first"))
-    client._fail(LinkError("second"))
-    with pytest.raises(TrineError, match="first"):
-        client.receive(20)
+    for end in (lambda: None, client.close, client.abort):
+        end()
+        with pytest.raises(LinkError, match=r"no answer within 0\.01 s"):
+            client.receive(0.01)
 
 
 def test_nothing_is_shown_or_logged(ends: Ends, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import pytest
-from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
-from websockets.uri import WebSocketURI
 
 from engine.errors import LinkError
-from engine.link import Connection, Identity, Tls, accept, client_tls, connect, make_identity, server_tls
-from engine.link.handshake import _secure, _send, within
-from engine.link.tls import fingerprint_of_der
+from engine.link import Connection, Identity, accept, client_tls, connect, make_identity, server_tls
 
 Serve = Callable[..., tuple[int, Future[Connection]]]
 Call = Callable[..., Connection]
@@ -44,11 +40,12 @@ def test_both_ends_know_path_and_certificate(
 
 
 @pytest.mark.parametrize("path", ["/session", "/peer"])
-def test_callers_of_an_unwatched_path_are_not_pinged(serve: Serve, call: Call, client_identity: Identity, path: str) -> None:
+def test_callers_of_an_unwatched_path_are_not_pinged(serve: Serve, raw: Raw, client_identity: Identity, path: str) -> None:
     doors = {"/session": {client_identity.fingerprint}, "/peer": {client_identity.fingerprint}}
-    port, answer = serve(doors, unwatched={"/peer"}, ping_interval=7.0)
-    call(port, path)
-    assert answer.result(20)._keepalive.interval == (None if path == "/peer" else 7.0)
+    port, answer = serve(doors, unwatched={"/peer"}, ping_interval=0.05, ping_timeout=0.1)
+    raw(port, path=path)  # which answers no ping
+    with pytest.raises(LinkError, match="no answer within" if path == "/peer" else "no sign of life"):
+        answer.result(20).receive(1.0)
 
 
 def test_the_server_refuses_a_strange_certificate(
@@ -284,36 +281,62 @@ def test_a_caller_who_was_gone_already_is_refused(client_identity: Identity, ser
         accept(ours, tls, {})
 
 
-class Stubborn:
-    """A TLS socket that wants to write before it does what it is asked."""
+class Reluctant(ssl.SSLSocket):
+    """A TLS socket whose kernel buffer is full the first time that it is asked to write."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.fileno = sock.fileno
-        self.refusals = 1
-        self.sent: list[bytes] = []
+    refused: frozenset[str] = frozenset()
 
-    def send(self, data: bytes) -> int:
-        self.do_handshake()
-        self.sent.append(data)
-        return len(data)
+    def do_handshake(self, block: bool = False) -> None:
+        self._refuse_once("do_handshake")
+        super().do_handshake(block)
 
-    def do_handshake(self) -> None:
-        if self.refusals:
-            self.refusals -= 1
+    def send(self, data: Any, flags: int = 0) -> int:
+        self._refuse_once("send")
+        return super().send(data, flags)
+
+    def _refuse_once(self, what: str) -> None:
+        if what not in self.refused:
+            self.refused |= {what}
             raise ssl.SSLWantWriteError
 
-    def getpeercert(self, binary_form: bool) -> bytes:
-        return b"certificate"
+
+@pytest.mark.parametrize("end", ["client", "server"])
+def test_a_full_kernel_buffer_delays_the_handshake_only(
+    stack: ExitStack, threads: ThreadPoolExecutor, client_identity: Identity, server_identity: Identity, end: str
+) -> None:
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    here = client_tls(client_identity, server_identity.certificate)
+    there = server_tls(server_identity, [client_identity.certificate])
+    (here if end == "client" else there).context.sslsocket_class = Reluctant
+    doors = {"/session": {client_identity.fingerprint}}
+    answer = threads.submit(lambda: accept(listener.accept()[0], there, doors))
+    with connect("127.0.0.1", listener.getsockname()[1], "/session", here) as client, answer.result(20) as server:
+        client.send(b"x")
+        assert server.receive(20) == b"x"
+        server.abort()
 
 
-def test_a_full_kernel_buffer_delays_the_handshake_only(stack: ExitStack) -> None:
-    plain = [stack.enter_context(sock) for sock in socket.socketpair()][0]
-    deadline = time.monotonic() + 20
-    print_ = fingerprint_of_der(b"certificate")
-    tls = Tls(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), frozenset({print_}))
-    assert within(deadline, plain.fileno(), _secure(cast(ssl.SSLSocket, Stubborn(plain)), tls)) == print_
-    protocol = ClientProtocol(WebSocketURI(True, "trine", 1, "/session", ""))
-    protocol.send_request(protocol.connect())
-    sock = Stubborn(plain)
-    within(deadline, plain.fileno(), _send(cast(ssl.SSLSocket, sock), protocol))
-    assert sock.sent[0].startswith(b"GET /session HTTP/1.1\r\nHost: trine:1\r\n")
+class Broken(ssl.SSLSocket):
+    """A TLS socket whose peer has gone by the time that something is sent."""
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+class BrokenAndShut(Broken):
+    """The peer has said that it would."""
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        return b""
+
+
+@pytest.mark.parametrize("kind", [Broken, BrokenAndShut])
+def test_a_server_that_is_gone_after_tls_is_one_clear_line(
+    serve: Serve, call: Call, client_identity: Identity, server_identity: Identity, kind: type[ssl.SSLSocket]
+) -> None:
+    port, answer = serve()
+    tls = client_tls(client_identity, server_identity.certificate)
+    tls.context.sslsocket_class = kind
+    with pytest.raises(LinkError, match="^node 2: the handshake failed: Broken pipe$"):
+        call(port, tls=tls, party="node 2")
+    refused(answer, "hung up|handshake failed")
