@@ -19,9 +19,10 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from app.chat.chat import Chat, Done, Event, Failed, Settings
+from app.chat.chat import Chat, Settings
+from app.chat.events import Done, Event, Failed
 from app.demo.demo import Demo, demo
-from app.local_party import Conversation, Phase
+from app.local_party import NodeConversation, Phase
 from benchmarks.processes import memory, status, wait_until_idle, watching
 from engine.host.process import DESKTOP_BYTES, tune_process
 from engine.ring.fixed import Real
@@ -54,7 +55,7 @@ class Chatting:
         question = self.tokenizer.encode_chat([{"role": "user", "content": words[: 40 * tokens]}])[len(self.prefix) :]
         return [*self.prefix, *question[:tokens]]
 
-    def moment(self, what: str, conversation: Conversation | None = None) -> int:
+    def moment(self, what: str, conversation: NodeConversation | None = None) -> int:
         """Wait for rest, note both nodes' memory; returns the prepared rows."""
         wait_until_idle(self.pids)
         rows = conversation.status.prepared_rows if conversation is not None else 0
@@ -117,10 +118,10 @@ class Chatting:
             chat.close()
         return {"runs": runs}
 
-    def _generate(self, conversation: Conversation, tokens: Sequence[int]) -> Generator[int, None, None]:
+    def _generate(self, conversation: NodeConversation, tokens: Sequence[int]) -> Generator[int, None, None]:
         return conversation.generate(tokens, max_tokens=10_000, choose=_likeliest)
 
-    def _timed(self, conversation: Conversation, tokens: Iterable[int], context: int) -> dict[str, Any]:
+    def _timed(self, conversation: NodeConversation, tokens: Iterable[int], context: int) -> dict[str, Any]:
         """Seconds of each token, their middle context, and the rows that were ready before and are after."""
         ready = [conversation.status.prepared_rows]
         ends = [time.monotonic()]
@@ -130,7 +131,7 @@ class Chatting:
         return {"seconds": seconds, "context": context + (len(seconds) - 1) / 2, "prepared_rows": ready}
 
 
-def _blocks(conversation: Conversation, answer: Iterator[int], count: int) -> Iterator[int]:
+def _blocks(conversation: NodeConversation, answer: Iterator[int], count: int) -> Iterator[int]:
     """Tokens up to the one behind which that many more blocks are dealt whole."""
     dealt = conversation.statistics.dealt_rows
     for token in answer:
@@ -146,9 +147,9 @@ def _likeliest(logits: Real, context: Sequence[int]) -> int:
     return int(logits.argmax())
 
 
-def _local(chat: Chat) -> Conversation:
+def _local(chat: Chat) -> NodeConversation:
     conversation = chat.open()
-    if not isinstance(conversation, Conversation):
+    if not isinstance(conversation, NodeConversation):
         raise TypeError("the demo's chat has a conversation of the local party")
     return conversation
 

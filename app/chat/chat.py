@@ -8,34 +8,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event as Flag
 
 from app.chat.conversation import Conversation, StepProgress
+from app.chat.events import (
+    Computing,
+    Done,
+    Emit,
+    Failed,
+    Message,
+    Reason,
+    Role,
+    Speed,
+    Stands,
+    Started,
+    Text,
+    Waiting,
+)
 from engine.errors import InputError, SessionStopped, TrineError
 from engine.generate.draft import check_drafts
 from engine.generate.sampling import Chooser, make_chooser
-from engine.generate.tokenizer import ChatTokenizer, Rendered, Turn
+from engine.generate.tokenizer import ChatTokenizer, Rendered
 
-__all__ = [
-    "Chat",
-    "Done",
-    "Emit",
-    "Event",
-    "Failed",
-    "Message",
-    "Progress",
-    "Reason",
-    "Role",
-    "Settings",
-    "Speed",
-    "Stands",
-    "Started",
-    "Text",
-    "Waiting",
-]
+__all__ = ["Chat", "Settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,118 +64,6 @@ class Settings:
         return make_chooser(self.temperature, self.top_k, self.top_p, self.repetition_penalty, self.seed)
 
 
-class Role(Enum):
-    """Who wrote a message; the value is the chat template's word."""
-
-    USER = "user"
-    ASSISTANT = "assistant"
-
-
-class Reason(Enum):
-    """Why an answer ended."""
-
-    END = "end"
-    """The model ended it."""
-    STOP_WORD = "stop-word"
-    """A stop string came."""
-    LENGTH = "length"
-    """It has as many tokens as were asked for."""
-    CONTEXT = "context"
-    """The model's context is full."""
-    STOPPED = "stopped"
-    """The user stopped it."""
-
-
-class Stands(Enum):
-    """What is left in the chat when an answer has ended: the model hears that with the next question, and nothing else."""
-
-    ANSWER = "answer"
-    """What came of the answer, whole or not."""
-    FORMER = "former"
-    """The answer that was there before: not a word of another one came."""
-    NOTHING = "nothing"
-    """Not a word came and no answer was there before: the model will not hear the question unless it is asked again."""
-
-
-@dataclass(slots=True)
-class Message:
-    """A message of the chat. An answer grows; `turn` then holds the tokens it was really made of."""
-
-    role: Role
-    text: str
-    turn: Turn | None = field(default=None, repr=False)
-    complete: bool = False
-    """Whether an answer ended by itself, not by the user, a limit or an error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Figures of one answer; seconds are wall clock."""
-
-    prompt_tokens: int
-    answer_tokens: int
-    first_token_seconds: float
-    """From sending to the first token: connecting if need be, and the prompt."""
-    seconds: float
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Of the tokens after the first; 0 if there are none."""
-        later = self.seconds - self.first_token_seconds
-        return (self.answer_tokens - 1) / later if self.answer_tokens > 1 and later > 0 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Before the prompt goes out something takes long: `what`, for people."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The prompt goes out: `tokens` of the `context` that the model takes."""
-
-    tokens: int
-    context: int
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The prompt is being computed, or a token of the answer."""
-
-    step: StepProgress
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A piece of the answer."""
-
-    text: str
-    token_count: int
-    """Tokens of the answer so far."""
-    tokens_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The answer is there."""
-
-    reason: Reason
-    speed: Speed
-    stands: Stands = Stands.ANSWER
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """There is no answer, or no more of it."""
-
-    error: TrineError
-    stands: Stands = Stands.NOTHING
-
-
-Event = Waiting | Started | Progress | Text | Done | Failed
-Emit = Callable[[Event], None]
 Revive = Callable[[Callable[[], None]], None]
 """Starts what has died since, blocking; calls its argument while it waits, which may raise."""
 
@@ -290,7 +175,7 @@ class Chat:
         rendered, context = self._prompt(asked)
         room = self.context - len(context)
         limit = min(settings.max_tokens, room)
-        answer = _Answer(self._tokenizer, settings.stop, emit, start)
+        answer = _GrowingAnswer(self._tokenizer, settings.stop, emit, start)
         reason: Reason | None = None
         try:
             self._revive(partial(self._wait, emit))
@@ -306,7 +191,13 @@ class Chat:
         return Done(reason, answer.speed(len(context)))
 
     def _stream(
-        self, conversation: Conversation, context: Sequence[int], choose: Chooser, limit: int, drafts: int, answer: _Answer
+        self,
+        conversation: Conversation,
+        context: Sequence[int],
+        choose: Chooser,
+        limit: int,
+        drafts: int,
+        answer: _GrowingAnswer,
     ) -> Reason | None:
         """Why the tokens ended; None if there was no room for more."""
         if self._stopping.is_set():
@@ -329,7 +220,7 @@ class Chat:
                     return Reason.STOPPED
         return Reason.STOPPED if self._stopping.is_set() else None
 
-    def _progress(self, conversation: Conversation, answer: _Answer, step: StepProgress) -> None:
+    def _progress(self, conversation: Conversation, answer: _GrowingAnswer, step: StepProgress) -> None:
         if self._stopping.is_set():
             conversation.stop()  # again: it forgets what was asked before it began
         answer.progress(step)
@@ -355,7 +246,9 @@ class Chat:
             )
         return rendered, tokens
 
-    def _keep(self, asked: list[Message], answer: _Answer, said: Rendered, context: Sequence[int], *, complete: bool) -> None:
+    def _keep(
+        self, asked: list[Message], answer: _GrowingAnswer, said: Rendered, context: Sequence[int], *, complete: bool
+    ) -> None:
         """What was said stays said, however the answer ended."""
         answer.finish()
         if answer.text.strip():  # nobody can see what is blank
@@ -363,7 +256,7 @@ class Chat:
             self.messages = [*asked, Message(Role.ASSISTANT, answer.text, turn, complete)]
 
 
-class _Answer:
+class _GrowingAnswer:
     """An answer while it grows."""
 
     def __init__(self, tokenizer: ChatTokenizer, stop: Sequence[str], emit: Emit, start: float) -> None:
@@ -375,7 +268,7 @@ class _Answer:
 
     def progress(self, step: StepProgress) -> None:
         """A node has come further."""
-        self._emit(Progress(step))
+        self._emit(Computing(step))
 
     def add(self, token: int) -> bool:
         """One token more; whether a stop string has come."""

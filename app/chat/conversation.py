@@ -1,4 +1,4 @@
-"""What a chat needs of the local party: `app.local_party.Conversation`, or a scripted one in fast tests."""
+"""What a chat needs of the local party: `app.local_party.NodeConversation`, or a scripted one in fast tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Conversation", "StepProgress"]
 
 
 class StepProgress(Protocol):
-    """How far a step is (`app.local_party.figures.Progress`)."""
+    """How far a step is (`app.local_party.figures.PromptProgress`)."""
 
     @property
     def rows_done(self) -> int:
@@ -42,7 +42,7 @@ class StepProgress(Protocol):
 
 
 class Conversation(Protocol):
-    """What a chat needs of `app.local_party.Conversation`."""
+    """What a chat needs of `app.local_party.NodeConversation`."""
 
     def connect(self) -> None:
         """Connect to both nodes, unless connected."""

@@ -20,7 +20,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.chat.chat import Chat, Done, Event, Failed, Settings
+from app.chat.chat import Chat, Settings
+from app.chat.events import Done, Event, Failed
 from app.cli.display import why_no_window
 from app.cli.signals import unwinding
 from app.cli.visible import as_text, forgive_letters, read_question, shown, writes

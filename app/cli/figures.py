@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from app.chat.chat import Chat, Done
+from app.chat.chat import Chat
+from app.chat.events import Done
 
 if TYPE_CHECKING:
     from app.local_party import Phase

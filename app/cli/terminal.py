@@ -14,7 +14,8 @@ from threading import Thread
 from typing import Any
 
 from app.chat.advice import advised
-from app.chat.chat import Chat, Done, Emit, Event, Failed, Progress, Reason, Stands, Text, Waiting
+from app.chat.chat import Chat
+from app.chat.events import Computing, Done, Emit, Event, Failed, Reason, Stands, Text, Waiting
 from app.cli.visible import read_question, shown, visible
 from app.demo.start import Report, Running, Start
 from engine.errors import InputError
@@ -190,7 +191,7 @@ def writing(report: Report) -> Callable[[Event], None]:
             sys.stdout.flush()
         elif isinstance(event, Waiting):
             report(event.what, 0, 0)
-        elif isinstance(event, Progress) and event.step.rows > 1:
+        elif isinstance(event, Computing) and event.step.rows > 1:
             what = "preparing" if event.step.preparing else "computing the prompt"
             report(what, int(1000 * event.step.fraction), 1000)
 

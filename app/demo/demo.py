@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.demo.node_process import NodeProcess, Parties, listening, wait_until_ready
-from app.local_party import Conversation, Endpoints
+from app.local_party import Endpoints, NodeConversation
 from app.local_party.session import warm_up
 from engine.host.process import keep_apart
 from engine.provision.pack import ROLES, ClientModel, load_sharing
@@ -56,9 +56,9 @@ class Demo:
 
         return ChatTokenizer(load_tokenizer(self.model.tokenizer), self.model.chat_template, self.model.spec.eos)
 
-    def open_conversation(self) -> Conversation:
+    def open_conversation(self) -> NodeConversation:
         """Connect to both nodes."""
-        return Conversation.open(self.endpoints, self.model)
+        return NodeConversation.open(self.endpoints, self.model)
 
     def give_up(self, party: str | None) -> None:
         """Kill a node that could not be called, "node 1" or "node 2": it is frozen, and `start` then starts another."""

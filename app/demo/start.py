@@ -57,12 +57,12 @@ def start_demo(settings: Settings, model: Path | None, report: Report, question:
 
 
 def _chat_with(parties: Demo, settings: Settings) -> Chat:
-    from app.local_party import Conversation
+    from app.local_party import NodeConversation
 
     # With a system prompt of its own a chat has one token of the public prefix in common with others.
     prefix = None if settings.system is None else 1
 
-    class Connecting(Conversation):
+    class Connecting(NodeConversation):
         """A node of this machine that cannot be called is frozen: it is ended, and the next question starts another."""
 
         def connect(self) -> None:

@@ -66,7 +66,7 @@ class _Asked:
     drafts: int
 
 
-class Conversation:
+class NodeConversation:
     """One conversation with both nodes: `open` connects at once, otherwise `connect` or the first `generate` does.
 
     `prefix` says how many tokens of the public prefix are expected to begin the context: all of them (None) or 1; a context

@@ -44,7 +44,7 @@ class _DealtPart:
     dealt: float = 0.0  #: the part of its sections that has left, 1 at the end
 
 
-class Dealing:
+class DealingThread:
     """The dealing thread of one session, and what it shares with the thread that asks for steps."""
 
     def __init__(self, dealer: Dealer, links: tuple[NodeLink, NodeLink], inbox: Inbox) -> None:

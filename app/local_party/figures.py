@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class PromptProgress:
     """How far a prompt is.
 
     `rows_done` of `rows` tokens are through all sections; the pass that runs has `pass_rows` and is at `section` of

@@ -20,9 +20,9 @@ from threading import Event
 import numpy as np
 
 from app.local_party.calling import Greetings, call, order
-from app.local_party.dealing import FIRST_ROWS, REJECTED_ROWS, Dealing
+from app.local_party.dealing import FIRST_ROWS, REJECTED_ROWS, DealingThread
 from app.local_party.endpoints import Endpoints
-from app.local_party.figures import Phase, Progress, Statistics
+from app.local_party.figures import Phase, PromptProgress, Statistics
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import LINE_SECONDS, NodeLink
 from engine.errors import InputError, ProtocolError, SessionStopped
@@ -40,7 +40,7 @@ from engine.session import Progress as NodeProgress
 from engine.session.keys import KEY_BYTES, fresh
 from engine.session.messages import LOGIT_BYTES
 
-Report = Callable[[Progress], None]
+Report = Callable[[PromptProgress], None]
 
 SESSION_BYTES = 16
 _WELCOME_SECONDS = 5.0
@@ -85,7 +85,7 @@ class Session:
         self.tokens: list[int] = list(model.spec.prefix[: dealer.position])
         self.prefix = dealer.position
         self.links = links
-        self.dealing = Dealing(dealer, links, inbox)
+        self.dealing = DealingThread(dealer, links, inbox)
         self._phases = {False: Phase(), True: Phase()}  # by whether it is decoding
         self._redone = self._drafted = self._accepted = 0
         self._cold_start_seconds = 0.0
@@ -195,7 +195,7 @@ class Session:
     def _await_rows(self, done: int, total: int, wanted: int, report: Report) -> int:
         available = partial(self.dealing.available, wanted - done)
         if not (count := available()):
-            report(Progress(done, total, 0, self._dealer.sections, 0, preparing=True))
+            report(PromptProgress(done, total, 0, self._dealer.sections, 0, preparing=True))
             while not self._inbox.wait(lambda: bool(available()) or self._stopping.is_set(), _LOOK_SECONDS):
                 self._look(report, done, total)
             count = available()
@@ -209,7 +209,7 @@ class Session:
             self.abort()
             raise slow
         if (dealt := self.dealing.dealt) is not None:
-            report(Progress(done, total, int(1000 * dealt), 1000, min(FIRST_ROWS, total - done), preparing=True))
+            report(PromptProgress(done, total, int(1000 * dealt), 1000, min(FIRST_ROWS, total - done), preparing=True))
 
     def _step(
         self, tokens: Sequence[int], count: int, heard: Callable[[NodeProgress], None], look: Callable[[], None]
@@ -280,7 +280,7 @@ class Session:
     def _tell(self, report: Report, done: int, total: int, count: int, heard: NodeProgress) -> None:
         computed = min(done + heard.rows_done, total)  # drafts are nothing that anybody waits for
         running = min(done + count, total) - computed
-        report(Progress(computed, total, heard.section, heard.sections, running))
+        report(PromptProgress(computed, total, heard.section, heard.sections, running))
 
     def _bytes(self) -> tuple[int, int]:
         return self.links[0].step_bytes, self.links[1].step_bytes

@@ -24,23 +24,23 @@ from engine.checkpoint.tokenizer import parsed_tokenizer
 from engine.errors import ModelError, TrineError
 from engine.generate.template import TemplateText
 
-__all__ = ["LIMITS", "Limits", "Text", "read_calibration", "read_checking"]
+__all__ = ["LIMITS", "ReadLimits", "ReadText", "read_calibration", "read_checking"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class ReadLimits:
     """What a child may take; the largest vocabularies in use need a tenth of it."""
 
     seconds: int = 30  #: of processor time
     memory: int = 4 << 30  #: bytes
 
 
-LIMITS = Limits()
+LIMITS = ReadLimits()
 NO_MEMORY = 3  #: exit code
 
 
 @dataclass(frozen=True)
-class Text:
+class ReadText:
     """What the model's owner shares of the texts, and how the model reads any."""
 
     texts: list[list[int]]  #: for calibration, or to check
@@ -49,17 +49,17 @@ class Text:
     model: ModelText  #: its tokenizer and its template, for `open_checkpoint`
 
 
-def read_calibration(path: Path, limits: Limits = LIMITS) -> Text:
+def read_calibration(path: Path, limits: ReadLimits = LIMITS) -> ReadText:
     """Calibration texts, public prefix and ends of answers; `ModelError` if the checkpoint has none that can be had."""
     return _asked(path, limits, "calibration")
 
 
-def read_checking(path: Path, tokens: int, limits: Limits = LIMITS) -> Text:
+def read_checking(path: Path, tokens: int, limits: ReadLimits = LIMITS) -> ReadText:
     """About so many tokens of the check texts; `ModelError` likewise."""
     return _asked(path, limits, str(tokens))
 
 
-def _asked(path: Path, limits: Limits, what: str) -> Text:
+def _asked(path: Path, limits: ReadLimits, what: str) -> ReadText:
     words = [os.fspath(path), what, str(limits.seconds), str(limits.memory)]
     with TemporaryDirectory(prefix="trine-") as made:  # a child that is ended at its limits clears nothing away
         child = subprocess.run(  # noqa: S603 - our own program
@@ -79,7 +79,7 @@ def _asked(path: Path, limits: Limits, what: str) -> Text:
     if "error" in answer:
         raise ModelError(answer["error"])
     template = None if answer["template"] is None else TemplateText(answer["template"], answer["tokens"])
-    return Text(
+    return ReadText(
         answer["texts"], answer["prefix"], answer["eos"], ModelText(parsed_tokenizer(answer["tokenizer"], path), template)
     )
 

@@ -36,10 +36,10 @@ def share_model(
     """
     from app.sharing.reading import read_calibration
     from engine.checkpoint.open import open_checkpoint
-    from engine.provision.share import Options, share
+    from engine.provision.share import ShareOptions, share
 
     text = read_calibration(source)
-    options = Options(name, context, text.texts, text.prefix, text.eos)
+    options = ShareOptions(name, context, text.texts, text.prefix, text.eos)
     return share(open_checkpoint(source, text.model), out, options, report, say)
 
 

@@ -22,7 +22,7 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.rules_inline.state_inline import Delimiter
 from markdown_it.token import Token
 
-__all__ = ["MAX_BLOCK", "Block", "Definition", "blocks", "clean", "restored"]
+__all__ = ["MAX_BLOCK", "OuterBlock", "Definition", "blocks", "clean", "restored"]
 
 MAX_BLOCK = 20_000
 """Characters of a paragraph, a list, a table; one that is longer is shown as it is written."""
@@ -50,7 +50,7 @@ _EAST_ASIAN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class OuterBlock:
     """A block of the outermost level: the lines from `first` up to `end`, and its tokens, or None if it is shown as written."""
 
     first: int
@@ -85,7 +85,7 @@ def restored(text: str) -> str:
     return text.replace(PIPE, "|")
 
 
-def blocks(text: str, definitions: dict[str, Definition]) -> list[Block]:
+def blocks(text: str, definitions: dict[str, Definition]) -> list[OuterBlock]:
     """The blocks of a text that is `clean`. `definitions` are those of the text before it; those of this text are added."""
     lines = text.split("\n")
     references = {name: known.reference for name, known in definitions.items()}
@@ -99,19 +99,19 @@ def _hide_pipes(code: re.Match[str]) -> str:
     return _BARE_PIPE.sub(PIPE, code.group())
 
 
-def _parsed(text: str, references: dict[str, dict[str, Any]]) -> list[Block]:
+def _parsed(text: str, references: dict[str, dict[str, Any]]) -> list[OuterBlock]:
     tokens = _parser().parse(text, {"references": references})
-    found: list[Block] = []
+    found: list[OuterBlock] = []
     start = 0
     for at, token in enumerate(tokens):
         if token.level == 0 and token.nesting <= 0:  # an outermost block ends here
             first, end = tokens[start].map or (0, 0)
-            found.append(Block(first, end, tuple(tokens[start : at + 1])))
+            found.append(OuterBlock(first, end, tuple(tokens[start : at + 1])))
             start = at + 1
     return found
 
 
-def _in_bounds(block: Block, lines: Sequence[str], references: dict[str, dict[str, Any]]) -> Iterator[Block]:
+def _in_bounds(block: OuterBlock, lines: Sequence[str], references: dict[str, dict[str, Any]]) -> Iterator[OuterBlock]:
     """The block, its table made wide enough for its longest row, or as plain text."""
     tokens = block.tokens or ()
     if tokens[0].type in ("fence", "code_block"):
@@ -119,10 +119,10 @@ def _in_bounds(block: Block, lines: Sequence[str], references: dict[str, dict[st
         return
     source = lines[block.first : block.end]
     if _too_much(tokens) or sum(map(len, source)) > MAX_BLOCK:
-        yield Block(block.first, block.end, None)
+        yield OuterBlock(block.first, block.end, None)
     elif tokens[0].type == "table_open" and (wider := _widened(source)):
         text = _CODE_LINE.sub(_hide_pipes, "\n".join(wider))
-        yield from (Block(block.first, block.end, inner.tokens) for inner in _parsed(text, references))
+        yield from (OuterBlock(block.first, block.end, inner.tokens) for inner in _parsed(text, references))
     else:
         yield block
 

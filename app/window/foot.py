@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app.window.composer import Composer
-from app.window.messages import Failure, Waiting
+from app.window.messages import Failure, WaitingSign
 from app.window.status import StatusLine
 from app.window.theme import COLUMN, Colors
 from app.window.widgets import Bounded, named
@@ -25,7 +25,7 @@ class Foot(QWidget):
     def __init__(self, colors: Colors) -> None:
         super().__init__()
         self.setMaximumWidth(COLUMN + 32)
-        self.waiting = Waiting(self)
+        self.waiting = WaitingSign(self)
         self.trouble = Failure(colors, self)
         self._trouble = named(Bounded(self.trouble, self), "scrolled")
         self.composer = Composer(colors)

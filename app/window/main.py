@@ -18,14 +18,14 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QAbstractButton, QAbstractSlider, QApplication, QHBoxLayout, QMainWindow, QVBoxLayout, QWidget
 
 from app.chat.advice import advised
-from app.chat.chat import Done, Event, Failed, Message, Progress, Reason, Stands, Started, Text, Waiting
+from app.chat.events import Computing, Done, Event, Failed, Message, Reason, Stands, Started, Text, Waiting
 from app.demo.start import Running, Start
 from app.window import sentences
 from app.window.about import PrivacyDialog
 from app.window.foot import Foot
 from app.window.header import Header
 from app.window.icons import icon
-from app.window.messages import Answer
+from app.window.messages import AnswerWidget
 from app.window.theme import Colors, colors_of_the_system, palette, style_sheet
 from app.window.transcript import Transcript
 from app.window.widgets import fit_to_screen
@@ -53,7 +53,7 @@ class MainWindow(QMainWindow):
         self._start = start
         self._worker: Worker | None = None
         self._running: Running | None = None
-        self._answer: Answer | None = None
+        self._answer: AnswerWidget | None = None
         self._asked = ""
         self._queued: Job | None = None
         self._started: Started | None = None
@@ -153,7 +153,7 @@ class MainWindow(QMainWindow):
 
     def copy_last(self) -> None:
         """Put the last answer on the clipboard."""
-        answers = [message for message in self.transcript.messages if isinstance(message, Answer) and message.text]
+        answers = [message for message in self.transcript.messages if isinstance(message, AnswerWidget) and message.text]
         if answers:
             answers[-1].copy()
 
@@ -325,7 +325,7 @@ class MainWindow(QMainWindow):
                 self._started = event
                 self._show_context(0)
                 answer.progress.show_progress(f"Sending {event.tokens:,} tokens…")
-            case Progress():
+            case Computing():
                 answer.progress.show_progress(
                     *sentences.progress(event.step, time.monotonic() - self._sent_at), fraction=event.step.fraction
                 )
@@ -354,7 +354,7 @@ class MainWindow(QMainWindow):
             self._answer.fail(text)
             self._settle(stands)
             last = self.transcript.messages[-1]
-            if stands is Stands.FORMER and isinstance(last, Answer):
+            if stands is Stands.FORMER and isinstance(last, AnswerWidget):
                 last.fail_again(text)
         self._say(text)
         self._idle()

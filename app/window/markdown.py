@@ -16,7 +16,7 @@ from PySide6.QtCore import QObject, Qt, QUrl
 from PySide6.QtGui import QImage, QTextBlockFormat, QTextCursor, QTextDocument, QTextOption
 
 from app.window.code_colors import colored
-from app.window.dialect import Block, Definition, blocks, clean
+from app.window.dialect import Definition, OuterBlock, blocks, clean
 from app.window.theme import Colors
 from app.window.typeset import LIST_INDENT, PLAIN_LINE_HEIGHT, Typesetter
 
@@ -101,7 +101,7 @@ class AnswerDocument(QTextDocument):
         definitions = dict(before.definitions)
         found = blocks("\n".join(lines[:readable]), definitions)
         if readable < len(lines):
-            found.append(Block(readable, len(lines), None))
+            found.append(OuterBlock(readable, len(lines), None))
         for block in found:
             if block.is_sure(len(lines) - 1) and typesetter.can_come_back:
                 line, position, fresh = block.first, typesetter.cursor.position(), typesetter.fresh

@@ -14,14 +14,14 @@ from app.window.textview import TextView
 from app.window.theme import Colors
 from app.window.widgets import FittingLabel, named, tool_button
 
-__all__ = ["Answer", "Failure", "LeftOut", "Question", "TextView", "Waiting"]
+__all__ = ["AnswerWidget", "Failure", "LeftOut", "Question", "TextView", "WaitingSign"]
 
 RENDER_INTERVAL_MS = 50
 """A growing answer is rendered at most this often, and never for more than a fifth of the time."""
 _ICON = QSize(16, 16)
 
 
-class Answer(QWidget):
+class AnswerWidget(QWidget):
     """An answer: progress first, then text that grows, then its figures; or what went wrong."""
 
     retry = Signal()
@@ -39,7 +39,7 @@ class Answer(QWidget):
         head.setSpacing(8)
         head.addWidget(self._mark)
         head.addWidget(self._author, 1)
-        self.progress = Waiting(self)
+        self.progress = WaitingSign(self)
         self.view = TextView("", self)
         self.view.hide()
         self._failure: Failure | None = None
@@ -143,7 +143,7 @@ class Answer(QWidget):
         self._timer.setInterval(max(RENDER_INTERVAL_MS, 4 * took))
 
 
-class Waiting(QWidget):
+class WaitingSign(QWidget):
     """The sign of life while the prompt is computed."""
 
     def __init__(self, parent: QWidget) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.chat.chat import Done, Reason
 from app.chat.conversation import StepProgress
+from app.chat.events import Done, Reason
 
 __all__ = ["note", "progress", "states"]
 

@@ -7,9 +7,9 @@ from PySide6.QtGui import QResizeEvent, QWheelEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QScrollBar, QVBoxLayout, QWidget
 
 from app.window.icons import icon
-from app.window.messages import Answer, LeftOut, Question
+from app.window.messages import AnswerWidget, LeftOut, Question
 from app.window.theme import COLUMN, Colors
-from app.window.welcome import Welcome
+from app.window.welcome import WelcomePage
 from app.window.widgets import named, tool_button
 
 __all__ = ["Transcript"]
@@ -40,8 +40,8 @@ class Transcript(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setAccessibleName("Conversation")
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.messages: list[Question | LeftOut | Answer] = []
-        self._former: Answer | None = None
+        self.messages: list[Question | LeftOut | AnswerWidget] = []
+        self._former: AnswerWidget | None = None
         scrolled = named(QWidget(), "scrolled")
         self._column = named(QWidget(scrolled), "column")
         self._column.setMaximumWidth(COLUMN)
@@ -53,7 +53,7 @@ class Transcript(QScrollArea):
         self._rows = QVBoxLayout(self._column)
         self._rows.setContentsMargins(0, 24, 0, 28)
         self._rows.setSpacing(26)
-        self.welcome = Welcome(colors, self._column)
+        self.welcome = WelcomePage(colors, self._column)
         self.welcome.suggested.connect(self.suggested)
         self._rows.addWidget(self.welcome, 1)
         self._rows.addStretch(0)
@@ -78,7 +78,7 @@ class Transcript(QScrollArea):
     def former_stands(self) -> bool:
         """Whether the answer that was put aside has a word and the one in its place none."""
         last = self.messages[-1] if self.messages else None
-        blank = isinstance(last, Answer) and not last.text.strip()
+        blank = isinstance(last, AnswerWidget) and not last.text.strip()
         return blank and self._former is not None and bool(self._former.text.strip())
 
     def ask(self, text: str) -> None:
@@ -87,9 +87,9 @@ class Transcript(QScrollArea):
         self._add(Question(text, self._column))
         self.follow()
 
-    def answer(self, author: str) -> Answer:
+    def answer(self, author: str) -> AnswerWidget:
         """Add an answer that will grow."""
-        answer = Answer(author, self._colors, self._column)
+        answer = AnswerWidget(author, self._colors, self._column)
         answer.retry.connect(self.retry)
         self._add(answer)
         return answer
@@ -104,7 +104,7 @@ class Transcript(QScrollArea):
 
     def put_answer_aside(self) -> None:
         """Take the last answer off the screen, for another in its place; `keep_former` brings it back."""
-        if self.messages and isinstance(last := self.messages[-1], Answer):
+        if self.messages and isinstance(last := self.messages[-1], AnswerWidget):
             self.messages.pop()
             self._former = last
             last.hide()
@@ -134,7 +134,7 @@ class Transcript(QScrollArea):
     def settle(self) -> None:
         """What stands now is followed by more: only the last answer can be asked for again."""
         for message in self.messages:
-            if isinstance(message, Answer):
+            if isinstance(message, AnswerWidget):
                 message.settle()
 
     def clear(self) -> None:
@@ -158,7 +158,7 @@ class Transcript(QScrollArea):
         self.welcome.set_colors(colors)
         self.latest.setIcon(icon("latest", colors.text))
         for message in self.messages:
-            if isinstance(message, Answer):
+            if isinstance(message, AnswerWidget):
                 message.set_colors(colors)
         self._refresh()
 
@@ -188,10 +188,10 @@ class Transcript(QScrollArea):
         height = self.viewport().height()
         top = self.verticalScrollBar().value() - height
         for message in self.messages:
-            if isinstance(message, Answer) and message.y() + message.height() >= top and message.y() <= top + 3 * height:
+            if isinstance(message, AnswerWidget) and message.y() + message.height() >= top and message.y() <= top + 3 * height:
                 message.refresh()
 
-    def _add(self, message: Question | Answer) -> None:
+    def _add(self, message: Question | AnswerWidget) -> None:
         self._rows.insertWidget(self._rows.count() - 1, message)
         self.messages.append(message)
         message.show()

@@ -27,7 +27,7 @@ from PySide6.QtGui import (
 )
 
 from app.window.code_colors import colored
-from app.window.dialect import Block, restored
+from app.window.dialect import OuterBlock, restored
 from app.window.theme import Colors
 
 __all__ = ["LIST_INDENT", "PLAIN_LINE_HEIGHT", "Typesetter"]
@@ -88,7 +88,7 @@ class Typesetter:
         """
         return self.fresh or self.cursor.block().length() > 1
 
-    def write(self, block: Block, lines: Sequence[str]) -> None:
+    def write(self, block: OuterBlock, lines: Sequence[str]) -> None:
         """One block of the outermost level; `lines` are those of the whole text."""
         if block.tokens is None:
             form = QTextBlockFormat()

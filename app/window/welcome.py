@@ -10,7 +10,7 @@ from app.window.icons import pixmap
 from app.window.theme import Colors
 from app.window.widgets import named
 
-__all__ = ["SUGGESTIONS", "Welcome"]
+__all__ = ["SUGGESTIONS", "WelcomePage"]
 
 SUGGESTIONS = (
     "What is the capital of France?",
@@ -26,7 +26,7 @@ _DEMO = "In this demo all three run on this one computer: it shows how it works,
 _WIDTH = 600
 
 
-class Welcome(QWidget):
+class WelcomePage(QWidget):
     """Shown while there is no message."""
 
     suggested = Signal(str)

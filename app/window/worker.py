@@ -10,7 +10,8 @@ from threading import Thread
 
 from PySide6.QtCore import QObject, Signal
 
-from app.chat.chat import Chat, Emit, Event, Failed
+from app.chat.chat import Chat
+from app.chat.events import Emit, Event, Failed
 from app.demo.start import Running, Start
 from app.window.markdown import warm_up
 from app.window.theme import LIGHT

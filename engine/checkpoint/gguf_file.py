@@ -30,7 +30,7 @@ from engine.checkpoint.checkpoint import (
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.gguf_header import GgufHeader, TensorPlace, read_header
 from engine.checkpoint.settle import settled, with_controls
-from engine.checkpoint.tokenizer import Kind, Vocabulary, build_tokenizer
+from engine.checkpoint.tokenizer import TokenKind, Vocabulary, build_tokenizer
 from engine.errors import ModelError
 from engine.generate.template import MAX_TEMPLATE, TemplateText
 
@@ -189,7 +189,7 @@ def _text(fields: Fields, shape: LlamaShape) -> ModelText:
     template = fields.text("tokenizer.chat_template", "")
     if len(template) > MAX_TEMPLATE:
         raise fields.error(f"the chat template is longer than {MAX_TEMPLATE} characters")
-    kinds = fields.integers("tokenizer.ggml.token_type") or [Kind.NORMAL] * len(tokens)
+    kinds = fields.integers("tokenizer.ggml.token_type") or [TokenKind.NORMAL] * len(tokens)
     vocabulary = Vocabulary(
         model=fields.text("tokenizer.ggml.model"),
         pre=fields.text("tokenizer.ggml.pre", "default"),

@@ -26,7 +26,7 @@ from engine.checkpoint.settle import settled
 from engine.checkpoint.tokenizer import (
     MAX_TOKEN,
     MAX_TOKENIZER,
-    Kind,
+    TokenKind,
     Vocabulary,
     as_model_error,
     load_tokenizer,
@@ -172,7 +172,7 @@ def _copy_sentencepiece(source: Path, words: Fields | None, copies: Path) -> tup
     except Exception as error:  # RuntimeError, or protobuf's own, which is none of ValueError and OSError
         raise ModelError("not a sentencepiece model that can be read", source) from error
     pieces = [_Piece(piece.piece, piece.score, piece.type) for piece in model.pieces]
-    if model.trainer_spec.model_type != model.trainer_spec.BPE or Kind.BYTE not in {piece.kind for piece in pieces}:
+    if model.trainer_spec.model_type != model.trainer_spec.BPE or TokenKind.BYTE not in {piece.kind for piece in pieces}:
         raise ModelError("only sentencepiece BPE models with byte fallback are supported", source)
     if model.normalizer_spec.precompiled_charsmap or model.normalizer_spec.remove_extra_whitespaces:
         raise ModelError("a sentencepiece model that rewrites its text is not supported", source)
@@ -215,7 +215,7 @@ def _merge_as_scored(state: dict[str, Any], pieces: list[_Piece]) -> bool:
 
     transformers takes the pieces' order for that of their scores, which it is as long as nobody has appended any.
     """
-    scores = [piece.score for piece in pieces if piece.kind == Kind.NORMAL]
+    scores = [piece.score for piece in pieces if piece.kind == TokenKind.NORMAL]
     if scores == sorted(scores, reverse=True):
         return False
     vocabulary = Vocabulary(
@@ -235,7 +235,7 @@ def _leave_unused(state: dict[str, Any], pieces: list[_Piece], path: Path) -> bo
     Raises:
         ModelError: one is on the way to a piece that is used; sentencepiece takes it back if it gets no further.
     """
-    unused = {piece.text for piece in pieces if piece.kind == Kind.UNUSED}
+    unused = {piece.text for piece in pieces if piece.kind == TokenKind.UNUSED}
     merges = state["model"]["merges"]
     way = next(
         (half for left, right in merges for half in (left, right) if half in unused and left + right not in unused), None
@@ -251,7 +251,7 @@ def _leave_unused(state: dict[str, Any], pieces: list[_Piece], path: Path) -> bo
 def _find_spaces(state: dict[str, Any], pieces: list[_Piece]) -> bool:
     """Spell what users defined with spaces in place of ▁, if no merge makes it: text is searched for it as it was typed."""
     made = {left + right for left, right in state["model"]["merges"]}
-    defined = {piece.text for piece in pieces if piece.kind == Kind.USER_DEFINED and "▁" in piece.text} - made
+    defined = {piece.text for piece in pieces if piece.kind == TokenKind.USER_DEFINED and "▁" in piece.text} - made
     names = {text: text.replace("▁", " ") for text in defined if text.replace("▁", " ") not in state["model"]["vocab"]}
     for token in state["added_tokens"]:
         token["content"] = names.get(token["content"], token["content"])

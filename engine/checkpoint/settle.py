@@ -15,7 +15,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from engine.checkpoint.tokenizer import MAX_TOKEN, Kind, Vocabulary, as_model_error
+from engine.checkpoint.tokenizer import MAX_TOKEN, TokenKind, Vocabulary, as_model_error
 from engine.errors import ModelError
 from engine.generate.template import TemplateText
 from engine.generate.tokenizer import END_NAMES
@@ -46,7 +46,7 @@ def with_controls(vocabulary: Vocabulary, template: str, ends: Sequence[int]) ->
     """
     if len(vocabulary.kinds) != len(vocabulary.tokens):
         return vocabulary  # which is told
-    ordinary = {token for token, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True) if kind == Kind.NORMAL}
+    ordinary = {token for token, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True) if kind == TokenKind.NORMAL}
     merged = {merge.replace(" ", "", 1) for merge in vocabulary.merges}
 
     def is_text(token: str) -> bool:
@@ -56,10 +56,12 @@ def with_controls(vocabulary: Vocabulary, template: str, ends: Sequence[int]) ->
 
     def kind_of(index: int, token: str, kind: int) -> int:
         if token in END_NAMES:
-            return kind if kind == Kind.UNKNOWN else Kind.CONTROL
-        if kind not in (Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED) or not (index in ends or is_control(token, template)):
+            return kind if kind == TokenKind.UNKNOWN else TokenKind.CONTROL
+        if kind not in (TokenKind.NORMAL, TokenKind.USER_DEFINED, TokenKind.UNUSED) or not (
+            index in ends or is_control(token, template)
+        ):
             return kind
-        return kind if kind == Kind.NORMAL and is_text(token) else Kind.CONTROL
+        return kind if kind == TokenKind.NORMAL and is_text(token) else TokenKind.CONTROL
 
     kinds = [kind_of(index, *entry) for index, entry in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True))]
     return replace(vocabulary, kinds=kinds)

@@ -19,7 +19,7 @@ __all__ = [
     "MAX_TOKEN",
     "MAX_TOKENIZER",
     "PRE_TOKENIZERS",
-    "Kind",
+    "TokenKind",
     "Vocabulary",
     "as_model_error",
     "build_tokenizer",
@@ -58,7 +58,7 @@ WHOLE_WORDS_FIRST = frozenset({"llama-bpe", "llama3", "llama-v3"})
 """Pre-tokenizers whose words are looked up whole before anything is merged."""
 
 
-class Kind(IntEnum):
+class TokenKind(IntEnum):
     """What a token is; the numbers are those of sentencepiece and of tokenizer.ggml.token_type."""
 
     NORMAL = 1
@@ -92,10 +92,10 @@ def build_tokenizer(vocabulary: Vocabulary, path: Path) -> Tokenizer:
     with as_model_error(path):
         byte_level = vocabulary.model == "gpt2"
         tokenizer = _byte_level(vocabulary, path) if byte_level else _sentencepiece(vocabulary)
-        special = {Kind.UNKNOWN: True, Kind.CONTROL: True, Kind.USER_DEFINED: False}
+        special = {TokenKind.UNKNOWN: True, TokenKind.CONTROL: True, TokenKind.USER_DEFINED: False}
         tokenizer.add_tokens(
             [
-                AddedToken(token, special=special[Kind(kind)], normalized=False)
+                AddedToken(token, special=special[TokenKind(kind)], normalized=False)
                 for token, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True)
                 if kind in special
             ]
@@ -155,7 +155,7 @@ def _check(vocabulary: Vocabulary, path: Path) -> None:
         raise ModelError(f"tokenizer model {name!r} is not supported (gpt2 and llama are)", path)
     if len(vocabulary.kinds) != count:
         raise ModelError(f"{len(vocabulary.kinds)} token types for {count} tokens", path)
-    wrong = sorted(set(vocabulary.kinds) - set(Kind))
+    wrong = sorted(set(vocabulary.kinds) - set(TokenKind))
     if wrong:
         raise ModelError(f"token type {wrong[0]} is unknown", path)
     if len(set(vocabulary.tokens)) != count:
@@ -191,7 +191,7 @@ def _byte_level(vocabulary: Vocabulary, path: Path) -> Tokenizer:
 
 
 def _sentencepiece(vocabulary: Vocabulary) -> Tokenizer:
-    unknown = [t for t, k in zip(vocabulary.tokens, vocabulary.kinds, strict=True) if k == Kind.UNKNOWN]
+    unknown = [t for t, k in zip(vocabulary.tokens, vocabulary.kinds, strict=True) if k == TokenKind.UNKNOWN]
     model = tokenizer_models.BPE(
         vocab={token: index for index, token in enumerate(vocabulary.tokens)},
         merges=merges_by_score(vocabulary),
@@ -214,7 +214,7 @@ def merges_by_score(vocabulary: Vocabulary) -> list[tuple[str, str]]:
     order = {
         token: (-vocabulary.scores[index], index)
         for index, token in enumerate(vocabulary.tokens)
-        if vocabulary.kinds[index] == Kind.NORMAL
+        if vocabulary.kinds[index] == TokenKind.NORMAL
     }
     merges = [
         (order[token][0], -cut, order[token][1], token[:cut], token[cut:])

@@ -19,7 +19,7 @@ from engine.models.config import LayerSpec, ModelSpec, Norm, Scales, Silu
 from engine.models.limits import LOW_BITS, OVERSHOOT
 from engine.parties.plain import Plain
 from engine.parties.redo import place
-from engine.provision.rare import NEGLIGIBLE, Rows, rows_of
+from engine.provision.rare import NEGLIGIBLE, EmbeddingRows, rows_of
 from engine.provision.use import Key, complaint, level_use, table_name, window_use
 from engine.ring.fixed import Real
 from engine.ring.kernels.points import STEP
@@ -214,7 +214,7 @@ def longest_row(matrix: Real) -> float:
 
 
 def calibrated(
-    spec: ModelSpec, usual: Seen, rare: Seen | None = None, rows: Rows | None = None, head_row: float | None = None
+    spec: ModelSpec, usual: Seen, rare: Seen | None = None, rows: EmbeddingRows | None = None, head_row: float | None = None
 ) -> ModelSpec:
     """The spec with the windows, exponents and bits that text, unusual tokens, the embedding's rows and the head's longest row
     ask for; without a wrap budget (`measured`).
@@ -256,7 +256,7 @@ def _reach(usual: Seen, rare: Seen, key: Key, margin: float, rare_margin: float)
     return min(*lows, 0.0), max(*highs, 0.0)
 
 
-def _exponent(spec: ModelSpec, usual: Seen, rare: Seen, key: Key, rows: Rows | None) -> int:
+def _exponent(spec: ModelSpec, usual: Seen, rare: Seen, key: Key, rows: EmbeddingRows | None) -> int:
     """E: 2^E is the smallest rms of text, or less where rows are shorter, so that t = x / 2^E and 2^E / rms lose alike."""
     d, eps = spec.d_model, spec.rms_eps
     shortest = min(usual.low[key], rare.low.get(key, np.inf), np.inf if rows is None else rows.lowest)
@@ -267,7 +267,7 @@ def _exponent(spec: ModelSpec, usual: Seen, rare: Seen, key: Key, rows: Rows | N
     return floor(log2(min(smallest, sqrt(even))))
 
 
-def _norm(spec: ModelSpec, usual: Seen, rare: Seen, key: Key, rows: Rows | None = None) -> Norm:
+def _norm(spec: ModelSpec, usual: Seen, rare: Seen, key: Key, rows: EmbeddingRows | None = None) -> Norm:
     """Its window holds the Σ x² of text and of unusual tokens, with their margins, and those of all `rows`."""
     d, eps = spec.d_model, spec.rms_eps
     lows = [LOW_MARGIN**2 * usual.low[key], RARE_LOW**2 * rare.low.get(key, np.inf)]
@@ -317,7 +317,7 @@ def _head_bits(spec: ModelSpec, usual: Seen, rare: Seen, row: float | None) -> i
     return bits
 
 
-def _scales(spec: ModelSpec, rows: Rows | None) -> Scales:
+def _scales(spec: ModelSpec, rows: EmbeddingRows | None) -> Scales:
     """More bits of 1/Σ for contexts of more than 2048 keys, and of the residual for short rows of the embedding."""
     b = spec.scales
     bits = {"reciprocal": b.reciprocal + max(0, ceil(log2(spec.context / 2048)))}

@@ -27,7 +27,7 @@ NEGLIGIBLE = 64.0  #: Σ x² below the norm's ε · d by this factor moves 1 / r
 
 
 @dataclass(frozen=True)
-class Rows:
+class EmbeddingRows:
     """The embedding table's rows."""
 
     squares: Real  #: Σ x² of each
@@ -58,7 +58,7 @@ class Rows:
         )
 
 
-def rows_of(spec: ModelSpec, table: Real) -> Rows:
+def rows_of(spec: ModelSpec, table: Real) -> EmbeddingRows:
     """What the table [vocab, d_model] holds.
 
     Raises:
@@ -74,7 +74,7 @@ def rows_of(spec: ModelSpec, table: Real) -> Rows:
     if usual * 2.0**residual < LEAST_UNITS:
         needed = f"{LEAST_UNITS * 2.0**-residual:.2g}"
         raise ValueError(f"the embedding's usual row has an rms of {usual:.2g}, fixed point needs {needed}")
-    return Rows(squares, residual, _texts(spec, squares))
+    return EmbeddingRows(squares, residual, _texts(spec, squares))
 
 
 def _texts(spec: ModelSpec, squares: Real) -> list[list[int]]:

@@ -33,7 +33,7 @@ LEAST_CONTEXT = 32  #: and so many must be left behind the public prefix
 
 
 @dataclass(frozen=True)
-class Options:
+class ShareOptions:
     """What the model's owner chooses."""
 
     name: str
@@ -46,7 +46,7 @@ class Options:
 def share(
     checkpoint: Checkpoint,
     out: Path,
-    options: Options,
+    options: ShareOptions,
     report: Report = lambda what, done, of: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> ModelSpec:
@@ -78,7 +78,7 @@ def _require_name(name: str) -> None:
         raise InputError(f"a model's name has 1 to {MAX_NAME} printable characters; choose another with --name")
 
 
-def chosen_context(checkpoint: Checkpoint, options: Options) -> int:
+def chosen_context(checkpoint: Checkpoint, options: ShareOptions) -> int:
     """The longest conversation in tokens, as asked for; never another one without a word.
 
     Raises:
@@ -112,7 +112,7 @@ def _require_memory(largest: int, path: Path) -> None:
 def calibrated_spec(
     checkpoint: Checkpoint,
     weights: WeightSource,
-    options: Options,
+    options: ShareOptions,
     context: int,
     report: Report,
     say: Callable[[str], None],
@@ -135,7 +135,7 @@ def calibrated_spec(
     return spec
 
 
-def _provisional(checkpoint: Checkpoint, weights: WeightSource, options: Options, context: int) -> ModelSpec:
+def _provisional(checkpoint: Checkpoint, weights: WeightSource, options: ShareOptions, context: int) -> ModelSpec:
     """The model's shape, before anything was measured."""
     s = checkpoint.shape
     base: dict[str, object] = {

@@ -20,7 +20,7 @@ from app.chat.chat import Settings
 from app.demo.demo import Demo
 from app.demo.start import start_demo
 from app.window.main import MainWindow
-from app.window.messages import Answer
+from app.window.messages import AnswerWidget
 from app.window.theme import LIGHT
 from tests.models import small_llama
 
@@ -57,15 +57,15 @@ def window(qtbot: QtBot, small_shared: Path, demos: list[Demo]) -> Iterator[Main
     window.deleteLater()
 
 
-def send(window: MainWindow, text: str) -> Answer:
+def send(window: MainWindow, text: str) -> AnswerWidget:
     QTest.keyClicks(window.composer.field, text)
     QTest.keyClick(window.composer.field, Qt.Key.Key_Return)
     answer = window.transcript.messages[-1]
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, AnswerWidget)
     return answer
 
 
-def grown(answer: Answer, length: int) -> bool:
+def grown(answer: AnswerWidget, length: int) -> bool:
     """Whether the answer is that long; one that failed says so here rather than by a timeout."""
     assert not answer.failure.isVisible(), answer.failure.label.text()
     return len(answer.text) >= length

@@ -16,7 +16,7 @@ import pytest
 
 from app.demo.demo import demo
 from app.demo.node_process import NodeProcess, Parties, listening, wait_until_ready
-from app.local_party import Conversation, Endpoints, Progress
+from app.local_party import Endpoints, NodeConversation, PromptProgress
 from engine.errors import LinkError, ModelError
 from engine.link.keepalive import PATIENCE_SECONDS, PING_SECONDS
 from tests.conftest import belongings
@@ -43,8 +43,8 @@ class Nodes:
     def endpoints(self) -> Endpoints:
         return self._parties.endpoints(self._ports)
 
-    def open(self) -> Conversation:
-        return Conversation.open(self.endpoints, self._small.client)
+    def open(self) -> NodeConversation:
+        return NodeConversation.open(self.endpoints, self._small.client)
 
     def restart(self, role: int) -> None:
         with listening(self._ports[role - 1]) as sock:
@@ -71,11 +71,11 @@ def leaves_nothing_behind(nodes: Nodes, own_temporary_directory: Path) -> Iterat
     assert not left
 
 
-def during_prefill(conversation: Conversation, prompt: list[int], act: Callable[[], None]) -> float:
+def during_prefill(conversation: NodeConversation, prompt: list[int], act: Callable[[], None]) -> float:
     """Let `act` happen in the middle of the prompt; when it did."""
     happened = 0.0
 
-    def look(progress: Progress) -> None:
+    def look(progress: PromptProgress) -> None:
         nonlocal happened
         if progress.section == 2 and progress.rows_done and not happened:
             act()

@@ -14,7 +14,7 @@ from threading import Barrier, Event
 
 import pytest
 
-from app.local_party import Conversation, Endpoint, Endpoints
+from app.local_party import Endpoint, Endpoints, NodeConversation
 from app.local_party.session import warm_up
 from engine.link import Identity, make_identity
 from tests.models.shared_small import Follow, SharedSmall
@@ -74,7 +74,7 @@ def test_all_are_served_in_twice_the_time_of_the_work(small: SharedSmall, tmp_pa
         def go(number: int) -> float:
             """How long it kept its place."""
             gate.wait(60)
-            with Conversation.open(Endpoints(clients[number % CERTIFICATES], ends), small.client) as conversation:
+            with NodeConversation.open(Endpoints(clients[number % CERTIFICATES], ends), small.client) as conversation:
                 began, follow = time.monotonic(), Follow(*answer)
                 assert len(list(conversation.generate(small.prompt(6), max_tokens=3, choose=follow))) == 3
                 assert not follow.wrong

@@ -13,7 +13,7 @@ from threading import Event
 import pytest
 
 from app.demo.demo import Demo, demo
-from app.local_party import Conversation, Progress, dealing
+from app.local_party import NodeConversation, PromptProgress, dealing
 from engine.errors import InputError, SessionStopped
 from tests.models.shared_small import CONTEXT, PREFIX, Follow, SharedSmall, greedy
 
@@ -27,7 +27,7 @@ def parties(small: SharedSmall) -> Iterator[Demo]:
 
 
 @pytest.fixture
-def conversation(parties: Demo) -> Iterator[Conversation]:
+def conversation(parties: Demo) -> Iterator[NodeConversation]:
     with parties.open_conversation() as conversation:
         yield conversation
 
@@ -38,7 +38,7 @@ def session_rounds(small: SharedSmall) -> int:
 
 
 @pytest.mark.parametrize("length", [1, 17, 100])
-def test_the_answer_is_the_plaintexts(small: SharedSmall, conversation: Conversation, length: int) -> None:
+def test_the_answer_is_the_plaintexts(small: SharedSmall, conversation: NodeConversation, length: int) -> None:
     prompt = small.prompt(length)
     follow = Follow(*small.answer(prompt, TOKENS))
     made = list(conversation.generate(prompt, max_tokens=TOKENS, choose=follow))
@@ -66,7 +66,7 @@ def test_material_in_pieces_is_put_together(
     assert not follow.wrong
 
 
-def test_a_custom_beginning_uses_one_prefix_token(small: SharedSmall, conversation: Conversation) -> None:
+def test_a_custom_beginning_uses_one_prefix_token(small: SharedSmall, conversation: NodeConversation) -> None:
     prompt = small.prompt(12, prefix=PREFIX[:1])
     follow = Follow(*small.answer(prompt, TOKENS))
     assert len(list(conversation.generate(prompt, max_tokens=TOKENS, choose=follow))) == TOKENS
@@ -74,7 +74,7 @@ def test_a_custom_beginning_uses_one_prefix_token(small: SharedSmall, conversati
     assert conversation.statistics.prefill.tokens == 12
 
 
-def test_after_a_rewind_only_what_is_new_is_computed(small: SharedSmall, conversation: Conversation) -> None:
+def test_after_a_rewind_only_what_is_new_is_computed(small: SharedSmall, conversation: NodeConversation) -> None:
     prompt = small.prompt(20)
     first = list(conversation.generate(prompt, max_tokens=6, choose=greedy))
     edited = [*prompt[:15], *small.prompt(4, seed=2)[3:]]
@@ -85,7 +85,7 @@ def test_after_a_rewind_only_what_is_new_is_computed(small: SharedSmall, convers
     assert list(conversation.generate(prompt, max_tokens=6, choose=greedy)) == first
 
 
-def test_the_next_question_computes_only_itself(small: SharedSmall, conversation: Conversation) -> None:
+def test_the_next_question_computes_only_itself(small: SharedSmall, conversation: NodeConversation) -> None:
     prompt = small.prompt(9)
     prompt += conversation.generate(prompt, max_tokens=3, choose=greedy)
     prompt += [7, 8, 9]
@@ -97,7 +97,7 @@ def test_the_next_question_computes_only_itself(small: SharedSmall, conversation
 
 @pytest.mark.parametrize("length", [5, 197])
 def test_rounds_do_not_depend_on_the_context(
-    small: SharedSmall, conversation: Conversation, session_rounds: int, length: int
+    small: SharedSmall, conversation: NodeConversation, session_rounds: int, length: int
 ) -> None:
     list(conversation.generate(small.prompt(length), max_tokens=3, choose=greedy))
     figures = conversation.statistics
@@ -106,7 +106,9 @@ def test_rounds_do_not_depend_on_the_context(
     assert figures.prefill.steps == {5: 1, 197: 5}[length]  # passes of 16, 32 and then 64 rows
 
 
-def test_an_answer_ends_at_a_stop_token_and_where_the_context_is_full(small: SharedSmall, conversation: Conversation) -> None:
+def test_an_answer_ends_at_a_stop_token_and_where_the_context_is_full(
+    small: SharedSmall, conversation: NodeConversation
+) -> None:
     prompt = small.prompt(CONTEXT - 6)
     whole = list(conversation.generate(prompt, max_tokens=100, choose=greedy))
     assert len(prompt) + len(whole) == CONTEXT + 1
@@ -115,8 +117,10 @@ def test_an_answer_ends_at_a_stop_token_and_where_the_context_is_full(small: Sha
 
 
 @pytest.mark.parametrize("section", [0, 2])
-def test_a_stop_in_the_prompt_ends_the_step_at_both_nodes(small: SharedSmall, conversation: Conversation, section: int) -> None:
-    def stop_there(progress: Progress) -> None:
+def test_a_stop_in_the_prompt_ends_the_step_at_both_nodes(
+    small: SharedSmall, conversation: NodeConversation, section: int
+) -> None:
+    def stop_there(progress: PromptProgress) -> None:
         if progress.rows_done and progress.section == section and not progress.preparing:
             conversation.stop()
 
@@ -130,7 +134,7 @@ def test_a_stop_in_the_prompt_ends_the_step_at_both_nodes(small: SharedSmall, co
     assert conversation.statistics.prefill.tokens < 100  # what was computed before the stop stays
 
 
-def test_a_stop_from_another_thread_at_any_time(small: SharedSmall, conversation: Conversation) -> None:
+def test_a_stop_from_another_thread_at_any_time(small: SharedSmall, conversation: NodeConversation) -> None:
     prompt = small.prompt(40)
     with ThreadPoolExecutor(1) as other:
         for moment in range(6):
@@ -195,7 +199,7 @@ def test_a_session_that_ended_leaves_no_thread_and_no_descriptor(small: SharedSm
     ],
 )
 def test_a_prompt_that_cannot_be_is_refused_before_anything_is_sent(
-    conversation: Conversation, prompt: list[int], says: str
+    conversation: NodeConversation, prompt: list[int], says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
         conversation.generate(prompt, max_tokens=5, choose=greedy)

@@ -18,7 +18,7 @@ from engine.models.config import ModelSpec
 from engine.parties.trio import Trio
 from engine.provision.check import Accuracy, check
 from engine.provision.pack import load_client_model, load_node_pack
-from engine.provision.share import Options, share
+from engine.provision.share import ShareOptions, share
 from engine.provision.use import window_use
 from engine.provision.weights import WeightSource
 from tests.models import small_llama
@@ -78,7 +78,7 @@ def some(seed: int, length: int, among: Sequence[int]) -> list[int]:
 
 def shared(path: Path, checkpoint: Checkpoint, said: list[str] | None = None) -> ModelSpec:
     usual = [token for token in range(3, 307) if token not in UNUSUAL]
-    options = Options("unusual", 256, [some(i, 60, usual) for i in range(6)], [1, 5, 6], [2])
+    options = ShareOptions("unusual", 256, [some(i, 60, usual) for i in range(6)], [1, 5, 6], [2])
     return share(checkpoint, path / "shared", options, say=(said if said is not None else []).append)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.checkpoint.open import open_checkpoint
 from engine.parties.plain import Plain
 from engine.provision.pack import ClientModel, load_client_model
-from engine.provision.share import Options, share
+from engine.provision.share import ShareOptions, share
 from engine.provision.weights import WeightSource
 from tests.models import small_llama
 
@@ -65,7 +65,7 @@ def share_small(directory: Path) -> SharedSmall:
     checkpoint = open_checkpoint(source)
     draw = np.random.default_rng(3)
     texts = [draw.integers(3, checkpoint.shape.vocab, 60).tolist() for _ in range(4)]
-    share(checkpoint, directory / "shared", Options("small", CONTEXT, texts, list(PREFIX), [2]))
+    share(checkpoint, directory / "shared", ShareOptions("small", CONTEXT, texts, list(PREFIX), [2]))
     return SharedSmall(directory / "shared", source)
 
 

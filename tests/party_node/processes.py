@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from app.local_party import Conversation
+from app.local_party import NodeConversation
 from engine.link import Connection, LinkOptions, client_tls, connect
 from tests.models.shared_small import SharedSmall, greedy
 from tests.party_node.rig import Identities, call_raw, endpoints, identities
@@ -67,8 +67,8 @@ class Processes:
     def log(self, role: int) -> str:
         return (self._directory / f"log{role}").read_text()
 
-    def open(self, **options: Any) -> Conversation:
-        return Conversation.open(endpoints(self.who, self.ports), self.small.client, **options)
+    def open(self, **options: Any) -> NodeConversation:
+        return NodeConversation.open(endpoints(self.who, self.ports), self.small.client, **options)
 
     def ask(self, count: int = 2) -> None:
         """A session with a short answer."""

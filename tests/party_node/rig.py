@@ -18,7 +18,7 @@ from typing import Any, Self
 from websockets.client import ClientProtocol
 from websockets.uri import WebSocketURI
 
-from app.local_party import Conversation, Endpoint, Endpoints
+from app.local_party import Endpoint, Endpoints, NodeConversation
 from engine.link import (
     Connection,
     Frame,
@@ -159,8 +159,8 @@ class Pair:
     def endpoints(self) -> Endpoints:
         return endpoints(self.who, self.ports)
 
-    def open(self, **options: Any) -> Conversation:
-        return Conversation.open(self.endpoints, self.small.client, **options)
+    def open(self, **options: Any) -> NodeConversation:
+        return NodeConversation.open(self.endpoints, self.small.client, **options)
 
     def call(self, role: int, path: str = "/session", identity: Identity | None = None) -> Connection:
         """Dial a node."""

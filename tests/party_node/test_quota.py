@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.local_party import Conversation
+from app.local_party import NodeConversation
 from engine.errors import ProtocolError
 from party_node.limits import Limits
 from party_node.log import make_log
@@ -201,5 +201,5 @@ def test_a_client_that_has_had_its_rows_is_told_until_when(small: SharedSmall) -
             ):
                 said.extend(conversation.generate(small.prompt(7), max_tokens=4, choose=follow))
         with pytest.raises(ProtocolError, match="row-limit"):
-            Conversation.open(pair.endpoints, small.client)
+            NodeConversation.open(pair.endpoints, small.client)
     assert not follow.wrong

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from app.local_party import Conversation, Progress
-from app.local_party.dealing import Dealing
+from app.local_party import NodeConversation, PromptProgress
+from app.local_party.dealing import DealingThread
 from engine.errors import ProtocolError, SessionStopped
 from engine.link.keepalive import PING_SECONDS
 from engine.parties.evaluator import Evaluator
@@ -40,10 +40,10 @@ def pair(small: SharedSmall, line: Line) -> Iterator[Pair]:
         yield pair
 
 
-def in_the_prompt(act: Callable[[], None]) -> Callable[[Progress], None]:
+def in_the_prompt(act: Callable[[], None]) -> Callable[[PromptProgress], None]:
     happened = Event()
 
-    def look(progress: Progress) -> None:
+    def look(progress: PromptProgress) -> None:
         if not progress.preparing and not happened.is_set():
             happened.set()
             act()
@@ -51,7 +51,7 @@ def in_the_prompt(act: Callable[[], None]) -> Callable[[Progress], None]:
     return look
 
 
-def answers(small: SharedSmall, conversation: Conversation) -> None:
+def answers(small: SharedSmall, conversation: NodeConversation) -> None:
     """The next question, right."""
     follow = Follow(*small.answer(small.prompt(6, 3), 3))
     assert len(list(conversation.generate(small.prompt(6, 3), max_tokens=3, choose=follow))) == 3
@@ -122,15 +122,15 @@ def test_a_node_that_waits_for_its_clients_material_is_not_silent(
     small: SharedSmall, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over, slow = Event(), [True]
-    honest = Dealing._give_way
+    honest = DealingThread._give_way
 
-    def deals(self: Dealing) -> None:
+    def deals(self: DealingThread) -> None:
         honest(self)
         if self._step_rows and slow:  # a step runs, and this section of its block is still to come
             slow.clear()
             over.wait(PING_SECONDS + 2 * SILENCE)
 
-    monkeypatch.setattr(Dealing, "_give_way", deals)
+    monkeypatch.setattr(DealingThread, "_give_way", deals)
     with pair.open() as conversation:
         answers(small, conversation)
         answers(small, conversation)

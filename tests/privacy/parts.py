@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from app.local_party import session as client_side
 from app.local_party.endpoints import Endpoint, Endpoints
-from app.local_party.figures import Progress
+from app.local_party.figures import PromptProgress
 from engine.errors import LinkError
 from engine.link import Identity, Link, Tls, client_tls, make_identity
 from engine.link.frames import Data, Frame, FrameType, decode
@@ -272,11 +272,11 @@ def masked(sent: Sent) -> bytes | None:
     return None
 
 
-def ignored(progress: Progress) -> None:
+def ignored(progress: PromptProgress) -> None:
     """Nobody looks on."""
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[PromptProgress], None]
 
 
 def endpoints() -> Endpoints:

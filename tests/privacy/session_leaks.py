@@ -12,7 +12,7 @@ import pytest
 
 from app.local_party import dealing
 from app.local_party import session as client_side
-from app.local_party.dealing import Dealing as DealingThread
+from app.local_party.dealing import DealingThread as DealingThread
 from engine.parties.dealer import Dealer, StepRequest
 from engine.prf import Label
 from engine.ring.fixed import Ring

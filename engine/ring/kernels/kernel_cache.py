@@ -66,18 +66,18 @@ class _Files(caching.IndexDataCacheFile):
 def in_directory(directory: Path) -> Callable[[Callable[..., Any]], Any]:
     """What gives a kernel its cache in that directory, which is there and private."""
 
-    class Place(caching.UserProvidedCacheLocator):
+    class KernelPlace(caching.UserProvidedCacheLocator):
         def get_cache_path(self) -> str:
             return str(directory)
 
         def ensure_cache_path(self) -> None:
             """It is not asked whether it can be written: where all kernels are there already, that need not be."""
 
-    class Code(caching.CompileResultCacheImpl):
-        _locator_classes = [Place]
+    class KernelCode(caching.CompileResultCacheImpl):
+        _locator_classes = [KernelPlace]
 
-    class Cache(caching.FunctionCache):
-        _impl_class = Code
+    class KernelCache(caching.FunctionCache):
+        _impl_class = KernelCode
 
         def __init__(self, function: Callable[..., Any]) -> None:
             super().__init__(function)
@@ -98,4 +98,4 @@ def in_directory(directory: Path) -> Callable[[Callable[..., Any]], Any]:
             with suppress(OSError):  # the disk is full, or not ours to write
                 super().save_overload(sig, data)
 
-    return Cache
+    return KernelCache

@@ -5,7 +5,8 @@ from threading import Thread
 
 import pytest
 
-from app.chat.chat import Chat, Done, Event, Failed, Progress, Reason, Role, Settings, Stands, Started, Text
+from app.chat.chat import Chat, Settings
+from app.chat.events import Computing, Done, Event, Failed, Reason, Role, Stands, Started, Text
 from engine.errors import InputError, LinkError, ProtocolError, SessionStopped
 from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
 
@@ -28,7 +29,7 @@ def test_a_question_is_answered_piece_by_piece() -> None:
     chat, events = chat_with(ScriptedConversation(answered("Paris. 👍"))), list[Event]()
     chat.send("Capital of France?", events.append)
     assert isinstance(events[0], Started)
-    assert [type(event) for event in events[1:4]] == [Progress] * 3
+    assert [type(event) for event in events[1:4]] == [Computing] * 3
     assert said(events) == "Paris. 👍"
     last = events[-1]
     assert isinstance(last, Done)

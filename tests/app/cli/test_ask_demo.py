@@ -15,7 +15,8 @@ from typing import IO
 
 import pytest
 
-from app.chat.chat import Done, Event, Failed, Settings, Waiting
+from app.chat.chat import Settings
+from app.chat.events import Done, Event, Failed, Waiting
 from app.demo.start import start_demo
 from engine.errors import InputError
 

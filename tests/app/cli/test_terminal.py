@@ -15,7 +15,8 @@ from typing import cast
 
 import pytest
 
-from app.chat.chat import Chat, Done, Emit, Reason, Speed, Text
+from app.chat.chat import Chat
+from app.chat.events import Done, Emit, Reason, Speed, Text
 from app.cli import terminal
 from app.demo.start import Running
 

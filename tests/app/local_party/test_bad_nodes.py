@@ -11,7 +11,7 @@ from threading import Event
 
 import pytest
 
-from app.local_party import Conversation
+from app.local_party import NodeConversation
 from app.local_party.session import warm_up
 from engine.errors import LinkError, ProtocolError, TrineError
 from engine.link import Connection, FrameType, accept, encode, server_tls
@@ -123,7 +123,7 @@ def ask(
     serving: list[Future[None]] = [threads.submit(node.serve, script) for node, script in zip(nodes, scripts, strict=True)]
     began = time.monotonic()
     ports = [node.port for node in nodes]
-    with pytest.raises(TrineError) as raised, Conversation.open(endpoints(who, ports), small.client) as conversation:
+    with pytest.raises(TrineError) as raised, NodeConversation.open(endpoints(who, ports), small.client) as conversation:
         list(conversation.generate(small.prompt(5), max_tokens=3, choose=greedy))
     assert time.monotonic() - began < SOON
     for served in serving:
@@ -240,7 +240,7 @@ def test_a_node_that_nobody_runs(small: SharedSmall, who: Identities) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         ports = [closed.getsockname()[1]] * 2
     with pytest.raises(LinkError, match="^node 2: cannot be reached"):
-        Conversation.open(endpoints(who, ports), small.client)
+        NodeConversation.open(endpoints(who, ports), small.client)
 
 
 def test_the_alarm_makes_the_step_anew(small: SharedSmall, monkeypatch: pytest.MonkeyPatch) -> None:

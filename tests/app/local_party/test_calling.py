@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.chat.chat import Chat, Settings
-from app.local_party import Conversation, Endpoints, Progress, conversation
+from app.local_party import Endpoints, NodeConversation, PromptProgress, conversation
 from app.local_party.calling import call, order
 from app.local_party.inbox import Inbox
 from app.local_party.session import Session, _Halt, warm_up
@@ -40,11 +40,11 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def unopened(parties: Endpoints, small: SharedSmall) -> Conversation:
-    return Conversation(parties, small.client, context=small.client.spec.context, queue_bytes=1 << 30)
+def unopened(parties: Endpoints, small: SharedSmall) -> NodeConversation:
+    return NodeConversation(parties, small.client, context=small.client.spec.context, queue_bytes=1 << 30)
 
 
-def asking(conversation: Conversation, small: SharedSmall, threads: ThreadPoolExecutor) -> Future[list[int]]:
+def asking(conversation: NodeConversation, small: SharedSmall, threads: ThreadPoolExecutor) -> Future[list[int]]:
     answer = conversation.generate(small.prompt(5), max_tokens=3, choose=greedy)
     return threads.submit(lambda: list(answer))
 
@@ -56,7 +56,7 @@ def silent_nodes() -> Iterator[list[int]]:
         yield [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in (1, 2)]
 
 
-def stopped_soon(chat: Conversation, job: Future[list[int]], *, asked: bool = True) -> None:
+def stopped_soon(chat: NodeConversation, job: Future[list[int]], *, asked: bool = True) -> None:
     began = time.monotonic()
     if asked:
         chat.stop()
@@ -112,7 +112,7 @@ def test_a_stop_ends_the_first_connecting_of_a_chat(small: SharedSmall, threads:
     begun = Event()
     with silent_nodes() as ports:
 
-        def make() -> Conversation:
+        def make() -> NodeConversation:
             begun.set()
             return unopened(endpoints(identities(), ports), small)
 
@@ -152,7 +152,7 @@ def test_a_node_that_is_busy_for_long_is_said_to_be(small: SharedSmall, monkeypa
     """Also one that never says when, which is not asked again at all."""
     asked = busy_twice(monkeypatch, conversation.RETRY_SECONDS + 1)
     with pytest.raises(ProtocolError, match=r"4 sessions; ask again in 76 s"):
-        Conversation.open(endpoints(identities(), [1, 2]), small.client)
+        NodeConversation.open(endpoints(identities(), [1, 2]), small.client)
     assert len(asked) == 1
 
 
@@ -160,7 +160,7 @@ def test_a_node_that_says_at_once_is_not_asked_all_the_time(small: SharedSmall, 
     monkeypatch.setattr(conversation, "RETRY_SECONDS", 0.5)
     asked = busy_twice(monkeypatch, 0.0, times=10**6)
     with pytest.raises(ProtocolError, match="busy"):
-        Conversation.open(endpoints(identities(), [1, 2]), small.client)
+        NodeConversation.open(endpoints(identities(), [1, 2]), small.client)
     assert len(asked) <= 6
 
 
@@ -223,10 +223,10 @@ def test_a_stop_that_never_comes_through_costs_the_session_and_nothing_else(
         assert chat._session is not session
 
 
-def stopping_in_the_prompt(chat: Conversation, small: SharedSmall, threads: ThreadPoolExecutor) -> None:
+def stopping_in_the_prompt(chat: NodeConversation, small: SharedSmall, threads: ThreadPoolExecutor) -> None:
     """While both nodes compute a pass of it."""
 
-    def look(step: Progress) -> None:
+    def look(step: PromptProgress) -> None:
         if not step.preparing:
             chat.stop()
 

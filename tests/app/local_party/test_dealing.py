@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.local_party.dealing import BLOCK_ROWS, FIRST_ROWS, Dealing
+from app.local_party.dealing import BLOCK_ROWS, FIRST_ROWS, DealingThread
 from app.local_party.inbox import Inbox
 from engine.parties.evaluator import CUSHION
 
@@ -54,10 +54,10 @@ class Link:
 
 
 @contextmanager
-def running(context: int) -> Iterator[tuple[Any, Dealing]]:
+def running(context: int) -> Iterator[tuple[Any, DealingThread]]:
     dealer: Any = Dealer(context)
     link: Any = Link()
-    dealing = Dealing(dealer, (link, link), Inbox())
+    dealing = DealingThread(dealer, (link, link), Inbox())
     dealing.start()
     try:
         yield dealer, dealing
@@ -65,7 +65,7 @@ def running(context: int) -> Iterator[tuple[Any, Dealing]]:
         dealing.close()
 
 
-def until_ready(dealing: Dealing, rows: int) -> None:
+def until_ready(dealing: DealingThread, rows: int) -> None:
     """Wait, as a step does, until that many rows stand ready, their blocks dealt whole."""
 
     def ready() -> bool:
@@ -75,13 +75,13 @@ def until_ready(dealing: Dealing, rows: int) -> None:
     assert dealing._inbox.wait(ready, 30)
 
 
-def full(dealer: Any, dealing: Dealing) -> None:
+def full(dealer: Any, dealing: DealingThread) -> None:
     """The first three blocks are dealt whole."""
     until_ready(dealing, sum(FULL))
     assert dealer.blocks == FULL
 
 
-def steps(dealing: Dealing, *counts: int) -> None:
+def steps(dealing: DealingThread, *counts: int) -> None:
     for count in counts:
         assert dealing.available(count) == count
         dealing.take(count)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.local_party import Conversation, Progress
+from app.local_party import NodeConversation, PromptProgress
 from app.local_party.dealing import BLOCK_ROWS, FIRST_ROWS, REJECTED_ROWS
 from engine.errors import InputError, SessionStopped
 from engine.generate.sampling import Chooser, make_chooser
@@ -36,7 +36,7 @@ def pair(small: SharedSmall) -> Iterator[Pair]:
 
 
 @pytest.fixture
-def conversation(pair: Pair) -> Iterator[Conversation]:
+def conversation(pair: Pair) -> Iterator[NodeConversation]:
     with pair.open() as conversation:
         yield conversation
 
@@ -76,7 +76,7 @@ class Says:
         assert np.abs(np.stack(self.seen) - behind).max() < LOGIT_ERROR
 
 
-def assert_goes_on_plainly(small: SharedSmall, conversation: Conversation, context: Sequence[int]) -> None:
+def assert_goes_on_plainly(small: SharedSmall, conversation: NodeConversation, context: Sequence[int]) -> None:
     """A further question, and its answer without drafts."""
     says = Says([9, 8, 7], [*context, 60, 61])
     assert list(conversation.generate(says.prompt, max_tokens=3, choose=says)) == says.text
@@ -84,7 +84,7 @@ def assert_goes_on_plainly(small: SharedSmall, conversation: Conversation, conte
     assert conversation.statistics.drafted == 0
 
 
-def held(conversation: Conversation) -> list[int]:
+def held(conversation: NodeConversation) -> list[int]:
     """The tokens that the client believes the nodes hold; their own positions say whether that is so."""
     session = conversation._session
     assert session is not None
@@ -121,7 +121,7 @@ class Letters:
 
 
 @pytest.mark.parametrize("choose", [greedy, *(make_chooser(temperature=0.8, seed=seed) for seed in (1, 2, 3))])
-def test_the_text_with_drafts_is_the_text_without(small: SharedSmall, conversation: Conversation, choose: Chooser) -> None:
+def test_the_text_with_drafts_is_the_text_without(small: SharedSmall, conversation: NodeConversation, choose: Chooser) -> None:
     """Greedy and sampled, token for token, where the plaintext's choices are no close calls; accepted and rejected drafts."""
     letters, length = Letters(choose), 40
     prompts = ([*small.prompt(3, seed), *LETTERS, *LETTERS, *LETTERS] for seed in count())
@@ -141,7 +141,7 @@ def test_the_text_with_drafts_is_the_text_without(small: SharedSmall, conversati
 # A text of our own
 
 
-def test_accepted_and_rejected_drafts(small: SharedSmall, conversation: Conversation, steps: list[StepRequest]) -> None:
+def test_accepted_and_rejected_drafts(small: SharedSmall, conversation: NodeConversation, steps: list[StepRequest]) -> None:
     says = Says([*CIRCLE, *OTHER, *CIRCLE, *CIRCLE[:4], *OTHER, 7])
     whole = [*PROMPT, *says.text]
     for made, token in enumerate(conversation.generate(PROMPT, max_tokens=len(says.text), choose=says, drafts=4), 1):
@@ -158,7 +158,9 @@ def test_accepted_and_rejected_drafts(small: SharedSmall, conversation: Conversa
 
 
 @pytest.mark.parametrize("stop", range(6))
-def test_a_stop_token_inside_accepted_drafts_ends_the_answer(small: SharedSmall, conversation: Conversation, stop: int) -> None:
+def test_a_stop_token_inside_accepted_drafts_ends_the_answer(
+    small: SharedSmall, conversation: NodeConversation, stop: int
+) -> None:
     says = Says([*CIRCLE, *CIRCLE])
     made = list(conversation.generate(PROMPT, max_tokens=12, choose=says, drafts=4, stop_tokens={CIRCLE[stop]}))
     assert made == CIRCLE[: stop + 1]
@@ -167,7 +169,9 @@ def test_a_stop_token_inside_accepted_drafts_ends_the_answer(small: SharedSmall,
 
 
 @pytest.mark.parametrize("most", range(1, 8))
-def test_an_answer_of_so_many_tokens_ends_inside_the_drafts(small: SharedSmall, conversation: Conversation, most: int) -> None:
+def test_an_answer_of_so_many_tokens_ends_inside_the_drafts(
+    small: SharedSmall, conversation: NodeConversation, most: int
+) -> None:
     says = Says([*CIRCLE, *CIRCLE])
     assert list(conversation.generate(PROMPT, max_tokens=most, choose=says, drafts=4)) == says.text[:most]
     assert len(held(conversation)) == len(PROMPT) + most - 1  # not one row that the answer had no use for
@@ -183,8 +187,8 @@ def test_an_answer_ends_where_the_context_is_full(pair: Pair, room: int) -> None
             assert held(conversation) == [*PROMPT, *CIRCLE, *CIRCLE][: len(PROMPT) + room]
 
 
-def test_a_stop_while_drafts_are_verified(small: SharedSmall, conversation: Conversation, steps: list[StepRequest]) -> None:
-    def stop_there(progress: Progress) -> None:
+def test_a_stop_while_drafts_are_verified(small: SharedSmall, conversation: NodeConversation, steps: list[StepRequest]) -> None:
+    def stop_there(progress: PromptProgress) -> None:
         if steps and steps[-1].answers > 1 and progress.section == 2:
             conversation.stop()
 
@@ -200,7 +204,7 @@ def test_a_stop_while_drafts_are_verified(small: SharedSmall, conversation: Conv
     assert_goes_on_plainly(small, conversation, [*PROMPT, *again.text])
 
 
-def test_a_stop_between_tokens_of_one_step(small: SharedSmall, conversation: Conversation) -> None:
+def test_a_stop_between_tokens_of_one_step(small: SharedSmall, conversation: NodeConversation) -> None:
     answer = conversation.generate(PROMPT, max_tokens=12, choose=Says([*CIRCLE, *CIRCLE]), drafts=4)
     assert list(islice(answer, 3)) == CIRCLE[:3]
     assert len(held(conversation)) > len(PROMPT) + 3  # the next tokens are there
@@ -210,7 +214,7 @@ def test_a_stop_between_tokens_of_one_step(small: SharedSmall, conversation: Con
     assert_goes_on_plainly(small, conversation, [*PROMPT, *CIRCLE[:3]])
 
 
-def test_an_answer_that_is_left_between_tokens_of_one_step(small: SharedSmall, conversation: Conversation) -> None:
+def test_an_answer_that_is_left_between_tokens_of_one_step(small: SharedSmall, conversation: NodeConversation) -> None:
     answer = conversation.generate(PROMPT, max_tokens=12, choose=Says([*CIRCLE, *CIRCLE]), drafts=4)
     assert list(islice(answer, 3)) == CIRCLE[:3]
     answer.close()
@@ -218,7 +222,7 @@ def test_an_answer_that_is_left_between_tokens_of_one_step(small: SharedSmall, c
 
 
 def test_the_alarm_makes_the_drafts_step_anew(
-    small: SharedSmall, conversation: Conversation, steps: list[StepRequest], monkeypatch: pytest.MonkeyPatch
+    small: SharedSmall, conversation: NodeConversation, steps: list[StepRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted, wrapped = iter([True, True]), Dealer.wrapped
 
@@ -246,7 +250,7 @@ def test_a_step_takes_as_many_drafts_as_its_block_has_rows(pair: Pair, steps: li
 
 
 def test_blocks_behind_a_rejected_draft_begin_small_whatever_the_text(
-    conversation: Conversation, monkeypatch: pytest.MonkeyPatch
+    conversation: NodeConversation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sizes follow from what the nodes see: session, rewinds, rejected drafts."""
     dealt: list[int | str] = []
@@ -265,7 +269,7 @@ def test_blocks_behind_a_rejected_draft_begin_small_whatever_the_text(
 
 
 @pytest.mark.parametrize("drafts", [-1, 17])
-def test_too_many_drafts_are_refused_before_anything_is_sent(conversation: Conversation, drafts: int) -> None:
+def test_too_many_drafts_are_refused_before_anything_is_sent(conversation: NodeConversation, drafts: int) -> None:
     with pytest.raises(InputError, match=f"drafts is {drafts}"):
         conversation.generate(PROMPT, max_tokens=5, choose=greedy, drafts=drafts)
     assert conversation.statistics.prefill.steps == 0

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.local_party import Conversation, Progress, dealing, node_link, session
+from app.local_party import NodeConversation, PromptProgress, dealing, node_link, session
 from app.local_party.session import warm_up
 from engine.errors import LinkError, SessionStopped
 from tests.models.shared_small import Follow, SharedSmall, greedy, share_small
@@ -38,13 +38,13 @@ def pair(small: SharedSmall, who: Identities) -> Iterator[Pair]:
         yield pair
 
 
-def through(pair: Pair, line: ThinLine) -> Conversation:
+def through(pair: Pair, line: ThinLine) -> NodeConversation:
     """A session whose client's lines are thin."""
     ports = [line.to(port) for port in pair.ports]
-    return Conversation.open(endpoints(pair.who, ports), pair.small.client)
+    return NodeConversation.open(endpoints(pair.who, ports), pair.small.client)
 
 
-def answers(small: SharedSmall, conversation: Conversation, seen: list[Progress]) -> None:
+def answers(small: SharedSmall, conversation: NodeConversation, seen: list[PromptProgress]) -> None:
     follow = Follow(*small.answer(small.prompt(8), 2))
     assert len(list(conversation.generate(small.prompt(8), max_tokens=2, choose=follow, on_progress=seen.append))) == 2
     assert not follow.wrong
@@ -63,7 +63,7 @@ def test_on_a_thin_line_it_is_seen_that_the_answer_comes(
     small: SharedSmall, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "_LOOK_SECONDS", 0.1)
-    seen: list[Progress] = []
+    seen: list[PromptProgress] = []
     with ThinLine(rate=300_000, room=1 << 16) as line, through(pair, line) as conversation:
         answers(small, conversation, seen)
     waited = [progress.fraction for progress in seen if progress.preparing]
@@ -88,7 +88,7 @@ def test_a_stop_on_a_slow_line_gives_the_prompt_back(small: SharedSmall, pair: P
         threads = stack.enter_context(ThreadPoolExecutor(1))
         line = stack.enter_context(ThinLine(rate=30_000, room=1 << 16))
         conversation = stack.enter_context(through(pair, line))
-        begun: list[Progress] = []
+        begun: list[PromptProgress] = []
         answer = conversation.generate(small.prompt(8), max_tokens=2, choose=greedy, on_progress=begun.append)
         job = threads.submit(lambda: list(answer))
         conversation.stop()

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from app.sharing.reading import Limits, read_calibration, read_checking
+from app.sharing.reading import ReadLimits, read_calibration, read_checking
 from engine.checkpoint.open import open_checkpoint
 from engine.errors import ModelError
 from tests.models import small_llama
 
 SMALL = small_llama.SmallLlama(layers=1)
-TIGHT = Limits(seconds=3, memory=1 << 30)
+TIGHT = ReadLimits(seconds=3, memory=1 << 30)
 BEYOND = "its tokenizer or its chat template takes more than 3 s or 1024 MB for a few texts"
 
 

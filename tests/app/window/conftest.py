@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 from app.chat.chat import Chat, Settings
 from app.demo.start import Report, Running
 from app.window.main import MainWindow
-from app.window.messages import Answer
+from app.window.messages import AnswerWidget
 from app.window.theme import LIGHT
 from tests.app.scripted import END, ScriptedConversation, chat_tokenizer, tokens_of
 
@@ -29,14 +29,14 @@ class Shown:
     conversation: ScriptedConversation
     qtbot: QtBot
 
-    def ask(self, text: str) -> Answer:
+    def ask(self, text: str) -> AnswerWidget:
         """Send, and wait until the answer is there or waits."""
         self.window.send(text)
         answer = self.window.transcript.messages[-1]
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, AnswerWidget)
         return answer
 
-    def answered(self, text: str) -> Answer:
+    def answered(self, text: str) -> AnswerWidget:
         """Send, and wait for the end of the answer."""
         answer = self.ask(text)
         self.qtbot.waitUntil(lambda: not self.window.busy)

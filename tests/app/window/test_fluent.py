@@ -12,7 +12,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from app.window.markdown import AnswerDocument
-from app.window.messages import Answer, Question
+from app.window.messages import AnswerWidget, Question
 from app.window.question import FOLD_CHARACTERS, FOLD_LINES, beginning
 from app.window.theme import DARK, LIGHT
 from tests.app.window.conftest import TOKENIZER, Show, Shown, replies
@@ -28,7 +28,7 @@ def work(act: Callable[[], object]) -> float:
     return time.thread_time() - began
 
 
-def with_answers(shown: Shown, count: int) -> list[Answer]:
+def with_answers(shown: Shown, count: int) -> list[AnswerWidget]:
     transcript = shown.window.transcript
     answers = []
     for number in range(count):

@@ -12,7 +12,7 @@ from PySide6.QtTest import QTest
 from app.chat.advice import advised
 from app.chat.chat import Chat, Settings
 from app.demo.start import Report, Running
-from app.window.messages import Answer, LeftOut, Question
+from app.window.messages import AnswerWidget, LeftOut, Question
 from engine.errors import InputError, LinkError, ProtocolError, TrineError
 from tests.app.scripted import ScriptedConversation, tokens_of
 from tests.app.window.conftest import MODEL, TOKENIZER, Show, Shown, replies
@@ -24,7 +24,7 @@ HUNG_UP = LinkError("the other side hung up", "node 2")
 
 def visible(shown: Shown) -> list[str]:
     return [
-        message.text if not isinstance(message, Answer) else message.view.toPlainText()
+        message.text if not isinstance(message, AnswerWidget) else message.view.toPlainText()
         for message in shown.window.transcript.messages
         if message.isVisible()
     ]
@@ -50,7 +50,7 @@ def test_another_answer_without_a_word_leaves_the_one_that_was_there(show: Show,
     again(shown, stop=how == "is stopped")
     assert visible(shown) == ["question", "the good answer"]
     last = shown.window.transcript.messages[-1]
-    assert isinstance(last, Answer)
+    assert isinstance(last, AnswerWidget)
     assert last.failure.isVisible() == (how in ("fails", "is blank"))
     if last.failure.isVisible():
         assert "this one stands" in last.failure.accessibleName()

@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 from app.chat.chat import Chat, Settings
 from app.demo.start import Report, Running
 from app.window.main import MainWindow
-from app.window.messages import Answer
+from app.window.messages import AnswerWidget
 from app.window.status import StatusLine
 from app.window.theme import LIGHT
 from engine.errors import LinkError
@@ -52,7 +52,7 @@ def test_a_question_waits_for_the_nodes_and_then_is_answered(open_window: OpenWi
     type_and_enter(window, "Capital?")
     question, answer = window.transcript.messages
     assert (question.text, window.composer.text()) == ("Capital?", "")
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, AnswerWidget)
     qtbot.waitUntil(lambda: answer.progress.label.text() == "Waiting for the nodes: starting two nodes…")
     assert not window.waiting.isVisible()
     assert "Esc takes it back" in window.composer.hint.text()
@@ -167,7 +167,7 @@ def test_a_question_that_brings_a_dead_node_back_says_so(open_window: OpenWindow
     qtbot.waitUntil(lambda: window.ready)
     window.send("Are you there?")
     answer = window.transcript.messages[-1]
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, AnswerWidget)
     qtbot.waitUntil(lambda: "starting it again" in answer.progress.label.text())
     go.set()
     qtbot.waitUntil(lambda: not window.busy)

@@ -16,7 +16,7 @@ from app.chat.chat import Chat, Settings
 from app.demo.start import Report, Running
 from app.window.about import PrivacyDialog
 from app.window.main import MainWindow
-from app.window.messages import Answer, Question
+from app.window.messages import AnswerWidget, Question
 from app.window.theme import DARK
 from engine.errors import InputError, LinkError, ModelError
 from tests.app.scripted import END, ScriptedConversation, tokens_of
@@ -25,7 +25,7 @@ from tests.app.window.conftest import TOKENIZER, Show, replies
 WAIT = ScriptedConversation.WAIT
 
 
-def shown_text(answer: Answer) -> str:
+def shown_text(answer: AnswerWidget) -> str:
     return answer.view.toPlainText()
 
 
@@ -37,7 +37,7 @@ def test_enter_sends_and_the_answer_streams(show: Show) -> None:
     question, answer = window.transcript.messages
     assert isinstance(question, Question)
     assert question.text == "Capital?"
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, AnswerWidget)
     shown.qtbot.waitUntil(lambda: shown_text(answer) == "The capital is")
     assert window.busy
     shown.conversation.go.set()
@@ -129,7 +129,7 @@ def test_a_lost_node_is_read_where_the_answer_would_be_and_tried_again(show: Sho
     QTest.mouseClick(answer.failure.again, Qt.MouseButton.LeftButton)
     shown.qtbot.waitUntil(lambda: not shown.window.busy)
     last = shown.window.transcript.messages[-1]
-    assert isinstance(last, Answer)
+    assert isinstance(last, AnswerWidget)
     assert shown_text(last) == "Paris"
     assert len(shown.window.transcript.messages) == 2
 

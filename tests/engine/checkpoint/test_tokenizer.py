@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from engine.checkpoint.open import open_checkpoint
 from engine.checkpoint.tokenizer import (
     PRE_TOKENIZERS,
-    Kind,
+    TokenKind,
     Vocabulary,
     build_tokenizer,
     load_tokenizer,
@@ -35,7 +35,7 @@ BYTES = Vocabulary(
     model="gpt2",
     pre="gpt-2",
     tokens=TOKENS,
-    kinds=[Kind.CONTROL if token in SPECIAL else Kind.NORMAL for token in TOKENS],
+    kinds=[TokenKind.CONTROL if token in SPECIAL else TokenKind.NORMAL for token in TOKENS],
     merges=MERGES,
 )
 
@@ -91,7 +91,7 @@ def test_names_for_the_same_pre_tokenizer() -> None:
 
 
 def test_llama_3_looks_whole_words_up_before_it_merges() -> None:
-    more = replace(BYTES, tokens=[*TOKENS, "harbour"], kinds=[*BYTES.kinds, Kind.NORMAL])
+    more = replace(BYTES, tokens=[*TOKENS, "harbour"], kinds=[*BYTES.kinds, TokenKind.NORMAL])
     for name, whole in (("llama-bpe", True), ("gpt-2", False)):
         tokenizer = build_tokenizer(replace(more, pre=name), SOURCE)
         assert (tokenizer.encode("harbour").ids == [len(TOKENS)]) is whole
@@ -104,7 +104,7 @@ def test_byte_level_text_comes_back(text: str) -> None:
 
 
 def test_special_tokens_are_found_in_text_and_bytes_cannot_make_them() -> None:
-    kinds = [Kind.USER_DEFINED if token == "<|im_end|>" else kind for token, kind in zip(TOKENS, BYTES.kinds, strict=True)]
+    kinds = [TokenKind.USER_DEFINED if token == "<|im_end|>" else kind for token, kind in zip(TOKENS, BYTES.kinds, strict=True)]
     tokenizer = build_tokenizer(replace(BYTES, kinds=kinds), SOURCE)
     ids = tokenizer.encode("<|im_start|>a<|im_end|>").ids
     assert ids == [1, TOKENS.index("a"), 2]

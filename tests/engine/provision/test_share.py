@@ -32,7 +32,7 @@ from engine.provision.pack import (
     model_digest,
     write_manifest,
 )
-from engine.provision.share import MAX_CONTEXT, MAX_NAME, MAX_PREFIX, Options, share
+from engine.provision.share import MAX_CONTEXT, MAX_NAME, MAX_PREFIX, ShareOptions, share
 from engine.provision.weights import WeightSource
 from engine.ring.fixed import decode
 from tests.models import small_llama
@@ -53,7 +53,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("packs") / "shared"
     checkpoint = open_checkpoint(source)
-    share(checkpoint, out, Options("small", 128, texts(checkpoint.shape.vocab), [1, 5, 6], [2]))
+    share(checkpoint, out, ShareOptions("small", 128, texts(checkpoint.shape.vocab), [1, 5, 6], [2]))
     return out
 
 
@@ -119,7 +119,7 @@ def test_secrets_are_readable_by_their_owner_only(shared: Path) -> None:
 
 def test_two_sharings_of_one_model_have_nothing_in_common(source: Path, shared: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(source)
-    share(checkpoint, tmp_path / "again", Options("small", 128, texts(checkpoint.shape.vocab), [1, 5, 6], [2]))
+    share(checkpoint, tmp_path / "again", ShareOptions("small", 128, texts(checkpoint.shape.vocab), [1, 5, 6], [2]))
     first = np.fromfile(shared / "node1" / "masked.bin", np.int64)
     second = np.fromfile(tmp_path / "again" / "node1" / "masked.bin", np.int64)
     difference = (first - second).view(np.uint8)
@@ -204,7 +204,7 @@ def test_equal_seeds_mask_no_model(apart: bytes, source: Path, tmp_path: Path, m
     monkeypatch.setattr(masking, "fresh_seeds", lambda: (seed, apart + seed[len(apart) :]))
     checkpoint = open_checkpoint(source)
     with pytest.raises(ModelError, match="the model's two seeds are the same"):
-        share(checkpoint, tmp_path / "out", Options("small", 128, texts(checkpoint.shape.vocab), [1, 5, 6], [2]))
+        share(checkpoint, tmp_path / "out", ShareOptions("small", 128, texts(checkpoint.shape.vocab), [1, 5, 6], [2]))
     assert not (tmp_path / "out").exists()
 
 
@@ -323,7 +323,7 @@ def test_limits_are_those_of_the_metadata(source: Path, tmp_path: Path) -> None:
         "prefix": MaxLen(MAX_PREFIX),
     }
     checkpoint.shape = replace(checkpoint.shape, context=1 << 20)
-    options = Options("small", MAX_CONTEXT + 1, [], [1], [2])
+    options = ShareOptions("small", MAX_CONTEXT + 1, [], [1], [2])
     with pytest.raises(InputError, match="Trine takes 131072 at most"):
         share(checkpoint, tmp_path / "out", options)
     for context in (1 << 20, 40):  # tokens for which the model was made
@@ -334,7 +334,7 @@ def test_limits_are_those_of_the_metadata(source: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_no_memory_and_no_disk_holds(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint, options = open_checkpoint(source), Options("small", 128, [], [1], [2])
+    checkpoint, options = open_checkpoint(source), ShareOptions("small", 128, [], [1], [2])
     monkeypatch.setattr("engine.provision.share.available_memory", lambda: 1000)
     with pytest.raises(ModelError, match=r"takes 0\.3 MB of memory or more, 0\.0 MB are available"):
         share(checkpoint, tmp_path / "out", options)
@@ -356,7 +356,7 @@ def test_nothing_is_left_behind_by_a_model_that_cannot_be_shared(tmp_path: Path)
     checkpoint = open_checkpoint(folder)
     out = tmp_path / "out"
     with pytest.raises(ModelError):
-        share(checkpoint, out / "shared", Options("huge", 128, texts(checkpoint.shape.vocab), [1], [2]))
+        share(checkpoint, out / "shared", ShareOptions("huge", 128, texts(checkpoint.shape.vocab), [1], [2]))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
@@ -364,7 +364,7 @@ def test_an_output_that_holds_something_is_not_touched(source: Path, tmp_path: P
     (tmp_path / "mine").write_text("keep me")
     checkpoint = open_checkpoint(source)
     with pytest.raises(InputError, match="holds 'mine' already"):
-        share(checkpoint, tmp_path, Options("small", 128, texts(checkpoint.shape.vocab), [1], [2]))
+        share(checkpoint, tmp_path, ShareOptions("small", 128, texts(checkpoint.shape.vocab), [1], [2]))
     assert [f.name for f in tmp_path.iterdir()] == ["mine"]
 
 
