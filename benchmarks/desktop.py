@@ -31,9 +31,10 @@ from benchmarks.model import read_expected, read_seeds, read_spec
 from engine.errors import LinkError
 from engine.host.process import DESKTOP_BYTES, tune_process, work_ahead
 from engine.link import Connection, LinkOptions, client_tls, connect, load_identity
-from engine.parties.dealer import Abandoned, Dealer, StepRequest
+from engine.parties.dealer import Abandoned, Dealer
 from engine.ring.fixed import Real
 from engine.rows.run import Rows
+from engine.step import Step
 
 PATIENCE = 1800.0
 PASS_ROWS = 64
@@ -206,7 +207,7 @@ class Desktop:
         whole = Rows(self._next, dealer.position, rows * repeat)
         given = self._source.standard_normal((rows * repeat, d)) if x is None else x
         m = dealer.enter(whole, given)
-        message = wires.steps(StepRequest(whole.first, whole.position, 1, np.zeros(rows, np.uint32), m), repeat)
+        message = wires.steps(Step(whole.first, whole.position, 1, np.zeros(rows, np.uint32), m), repeat)
         for link in self._links:
             link.send(message, PATIENCE)
         self._next += rows * repeat

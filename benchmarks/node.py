@@ -11,6 +11,7 @@ import queue
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -24,8 +25,8 @@ from benchmarks.model import load_pack
 from engine.errors import LinkError, SessionStopped
 from engine.host.process import NODE_BYTES, tune_process, work_ahead
 from engine.link import Connection, LinkOptions, accept, client_tls, connect, load_identity, server_tls
-from engine.parties.dealer import StepRequest
-from engine.parties.evaluator import Evaluator, StepAnswer
+from engine.parties.evaluator import Evaluator
+from engine.step import Answer
 
 PATIENCE = 600.0
 
@@ -145,8 +146,8 @@ class Node:
                 words = request.kappa2
                 if words.shape[0]:
                     words = np.ascontiguousarray(words[i * count : (i + 1) * count])
-                first = request.first_row + i * count
-                step = StepRequest(first, request.first_position + i * count, request.answers, request.deltas, words)
+                first, position = request.first_row + i * count, request.first_position + i * count
+                step = replace(request, first_row=first, first_position=position, kappa2=words)
                 began = time.monotonic()
                 try:
                     made = self.evaluator.step(step, self._exchange, _ignore)
@@ -154,8 +155,8 @@ class Node:
                     break
                 self._tell(first + count - 1, began, made, last=i == work.repeat - 1)
 
-    def _tell(self, row: int, began: float, made: StepAnswer, *, last: bool) -> None:
-        answer = made.alarm.to_bytes(2, "little") + made.logits if self.role == 1 else b""
+    def _tell(self, row: int, began: float, made: Answer, *, last: bool) -> None:
+        answer = made.alarm.to_bytes(2, "little") + made.data if self.role == 1 else b""
         if self._layer and not last:
             answer = b""
         self._desktop.send(wires.done(row, began, time.monotonic(), answer), PATIENCE)

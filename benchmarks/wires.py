@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.parties.dealer import StepRequest
+from engine.step import Step
 
 ANNOUNCE, MATERIAL, STEP, REWIND, FIGURES, RESET, END = b"AMSRFZE"
 PREPARED, DONE, TOLD = b"PDT"
@@ -22,7 +22,7 @@ _DONE = struct.Struct("<Qdd")
 class Steps:
     """`repeat` steps of `request.deltas.size` rows each; `kappa2` holds the rows of all of them."""
 
-    request: StepRequest
+    request: Step
     repeat: int
 
 
@@ -48,7 +48,7 @@ def parse_material(data: memoryview) -> tuple[int, int, memoryview]:
     return first, section, data[_BLOCK.size :]
 
 
-def steps(request: StepRequest, repeat: int = 1, *, kappa: bool = True) -> bytes:
+def steps(request: Step, repeat: int = 1, *, kappa: bool = True) -> bytes:
     """Steps to run one after the other."""
     words = request.kappa2 if kappa else np.empty((0, request.kappa2.shape[1]), np.int64)
     count = request.deltas.size
@@ -62,7 +62,7 @@ def parse_steps(data: memoryview) -> Steps:
     at = _STEP.size + 4 * count
     deltas = np.frombuffer(data[_STEP.size : at], np.uint32)
     words = np.frombuffer(bytes(data[at:]), np.int64).reshape(-1, width)
-    return Steps(StepRequest(first, position, answers, deltas, words), repeat)
+    return Steps(Step(first, position, answers, deltas, words), repeat)
 
 
 def rewind(position: int) -> bytes:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread
 
@@ -28,9 +29,9 @@ from engine.errors import LinkError, ProtocolError, SessionStopped, TrineError
 from engine.host.process import lasting, trim, work_ahead
 from engine.link.allowance import Allowance
 from engine.link.link import Link
-from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
-from engine.session import Block, Bye, Hello, Material, NodeSession, PeerError, PeerSession, Rewind, Step, Stop
+from engine.session import Block, Bye, Hello, Material, NodeSession, PeerError, PeerSession, Rewind, Stop
+from engine.step import Step
 from party_node.log import Log, place
 from party_node.node import Node
 from party_node.places import Place
@@ -246,11 +247,10 @@ class ServedSession:
 
     def _step(self, evaluator: Evaluator, peer: PeerLink, step: Step) -> None:
         rounds, sent = peer.rounds, peer.bytes_sent
-        request = StepRequest(step.first_row, step.first_position, step.answers, step.deltas, step.kappa2)
         peer.begin()
         self._use()
         try:
-            answer = evaluator.step(request, peer.exchange, self._progress(step.count))
+            answer = evaluator.step(step, peer.exchange, self._progress(step.count))
         except (SessionStopped, ValueError) as error:
             if isinstance(error, ValueError) and not peer.stop.is_set():
                 raise  # else its rows were discarded before it could begin
@@ -259,8 +259,8 @@ class ServedSession:
             return
         self._rows += step.count
         self._use()
-        rounds, sent = peer.rounds - rounds, peer.bytes_sent - sent
-        self._say(lambda: self._session.send_answer(answer.alarm, answer.logits, rounds, sent))
+        answer = replace(answer, rounds=peer.rounds - rounds, peer_bytes=peer.bytes_sent - sent)  # as this link counted them
+        self._say(lambda: self._session.send_answer(answer))
         self._say(self._session.send_stopped_if_late)
 
     def _end_step(self, peer: PeerLink) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
 from engine.parties.pack import NodePack
 from engine.session.keys import KEY_BYTES, fresh
+from engine.step import Step
 
 _SIZES = (1, 4)  # rows of a step: a decoding step, and a pass of several
 
@@ -21,7 +21,7 @@ def warm_up(pack: NodePack) -> None:
         evaluator.prepare(1, section, bytes(evaluator.section_bytes(1, section)))
     first = 1
     for count in _SIZES:
-        request = StepRequest(
+        request = Step(
             first_row=first,
             first_position=first,
             answers=1,

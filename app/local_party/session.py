@@ -29,16 +29,17 @@ from engine.errors import InputError, ProtocolError, SessionStopped
 from engine.link import client_tls, connect
 from engine.link.link import Link
 from engine.models.planning import plans
-from engine.parties.dealer import Dealer, StepRequest
+from engine.parties.dealer import Dealer
 from engine.parties.redo import MOST_REDONE, given_up
 from engine.program.plan import Plan, made_bytes, round_bytes
 from engine.provision.pack import ClientModel
 from engine.ring.fixed import Real
 from engine.rows.run import Rows
-from engine.session import Answer, ClientEvent, ClientSession, Ready, Step, Stopped, Terms, Welcome, compare
+from engine.session import ClientEvent, ClientSession, Ready, Stopped, Terms, Welcome, compare
 from engine.session import Progress as NodeProgress
 from engine.session.keys import KEY_BYTES, fresh
 from engine.session.messages import LOGIT_BYTES
+from engine.step import Answer, Step
 
 Report = Callable[[PromptProgress], None]
 
@@ -215,9 +216,8 @@ class Session:
         self, tokens: Sequence[int], count: int, heard: Callable[[NodeProgress], None], look: Callable[[], None]
     ) -> tuple[Answer, int]:
         """Both nodes' answer to the last `count` of these tokens, and its last row; `look` is called while nothing is heard."""
-        request = self._dealer.request(tokens, count)
+        step = self._dealer.request(tokens, count)
         self.dealing.take(len(tokens))
-        step = Step(request.first_row, request.first_position, request.answers, request.deltas, request.kappa2)
         for link in self.links:
             link.say(partial(link.session.send_step, step))
         answers: dict[int, Answer] = {}
@@ -227,7 +227,7 @@ class Session:
                 look()
                 continue
             if heard_now is None:
-                self._stop(request, tokens, answers)
+                self._stop(step, tokens, answers)
                 raise SessionStopped
             role, event = heard_now
             if isinstance(event, Answer):
@@ -235,12 +235,12 @@ class Session:
             elif isinstance(event, NodeProgress) and role == 1:
                 heard(event)
         compare(answers[1], answers[2])
-        return answers[1], request.first_row + len(tokens) - 1
+        return answers[1], step.first_row + len(tokens) - 1
 
-    def _stop(self, request: StepRequest, tokens: Sequence[int], answers: dict[int, Answer]) -> None:
+    def _stop(self, step: Step, tokens: Sequence[int], answers: dict[int, Answer]) -> None:
         """End the step at both nodes, or let it count where it was faster, and deal anew: now, or in `settle_stop`."""
-        row = request.first_row + len(tokens) - 1
-        self._halt = _Halt(request.first_position, row, [*tokens], answers, self.dealing.stop())
+        row = step.first_row + len(tokens) - 1
+        self._halt = _Halt(step.first_position, row, [*tokens], answers, self.dealing.stop())
         self.settle_stop(_STOPPED_SECONDS)
 
     def settle_stop(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:

@@ -30,22 +30,12 @@ from engine.program.plan import Plan, dealt_bytes, made_bytes
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import unmask24
 from engine.rows.run import Rows
+from engine.step import Step
 from engine.wire import Secret
 
 
 class Abandoned(Exception):
     """The block that was being dealt belongs to a context that was rewound."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class StepRequest(Secret):
-    """A step as the dealer asks for it: rows first_row … and, online, the tokens' index differences and κ2."""
-
-    first_row: int
-    first_position: int
-    answers: int  #: how many trailing rows are answered
-    deltas: NDArray[np.uint32]  #: [rows]
-    kappa2: Ring  #: [rows, d_model], for the second evaluator only
 
 
 @dataclass(slots=True, repr=False)
@@ -180,7 +170,7 @@ class Dealer:
         words = np.concatenate([self._own.words(1, Label.CLIENT, rows.first + r, 0, 0) for r in range(rows.count)])
         return (words.view(np.uint64) % np.uint64(self.spec.vocab)).astype(np.int64)
 
-    def request(self, tokens: Sequence[int], answers: int = 1) -> StepRequest:
+    def request(self, tokens: Sequence[int], answers: int = 1) -> Step:
         """Use the next ``len(tokens)`` queued rows for these tokens.
 
         Raises:
@@ -202,7 +192,7 @@ class Dealer:
             deltas.append((part - block.online.index[start:stop]) % self.spec.vocab)
             lam = np.stack([self.masks.embedding_row(int(t)) for t in part])
             kappas.append(block.online.base[start:stop] - lam)
-        request = StepRequest(
+        request = Step(
             first,
             self.position,
             answers,

@@ -20,7 +20,6 @@ from engine.gates.rotary import Rotary
 from engine.host.process import sparse, trim
 from engine.models import llama
 from engine.models.planning import plans
-from engine.parties.dealer import StepRequest
 from engine.parties.pack import NodePack, OnlineHalves
 from engine.prf import Stream
 from engine.prf.streams import Record
@@ -32,6 +31,7 @@ from engine.ring.fixed import Ring
 from engine.ring.kernels.linear import subtract_product
 from engine.ring.kernels.lookups import Table
 from engine.rows.run import Rows
+from engine.step import Answer, Step
 from engine.wire import Secret, Wire
 
 PASS_ROWS = 64
@@ -47,15 +47,6 @@ def cushion(step_rows: int) -> float:
     if not step_rows:
         return inf
     return CUSHION if step_rows <= CUSHION else 1
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class StepAnswer(Secret):
-    """What a step gives the dealer: the opened alarm word, 3 bytes a logit of each answered row, and its rounds."""
-
-    alarm: int
-    logits: bytes
-    rounds: int
 
 
 @dataclass(slots=True, repr=False)
@@ -187,7 +178,7 @@ class Evaluator:
         with self._changed:
             return next((block for block in self._blocks if block.rows.first == first_row), None)
 
-    def step(self, step: StepRequest, exchange: Exchange, progress: Callable[[int, int], None]) -> StepAnswer:
+    def step(self, step: Step, exchange: Exchange, progress: Callable[[int, int], None]) -> Answer:
         """Compute the step's rows, passes of up to 64 rows; ``progress(rows done, section)`` before each section.
 
         Rounds: 2 + 20 a layer a pass, and 4 once for the answered rows' pass.
@@ -196,13 +187,13 @@ class Evaluator:
             ValueError: the rows are not the next unused ones, or the position is not the context's length.
             SessionStopped: ``discard`` or ``close`` was called meanwhile.
         """
-        passes = self._take(step, len(step.deltas))
-        self._set_step_rows(len(step.deltas))
+        passes = self._take(step, step.count)
+        self._set_step_rows(step.count)
         try:
             return self._run(step, passes, exchange, progress)
         finally:
             self._set_step_rows(0)
-            if len(step.deltas) > CUSHION:
+            if step.count > CUSHION:
                 trim()
 
     def _set_step_rows(self, value: int) -> None:
@@ -212,12 +203,12 @@ class Evaluator:
 
     def _run(
         self,
-        step: StepRequest,
+        step: Step,
         passes: list[tuple[_Block, int, int]],
         exchange: Exchange,
         progress: Callable[[int, int], None],
-    ) -> StepAnswer:
-        count = len(step.deltas)
+    ) -> Answer:
+        count = step.count
         e = Evaluation(self.role, self._state, Rows(0, 0, 0), exchange)
         parts: list[bytes] = []
         alarm = done = 0
@@ -242,7 +233,7 @@ class Evaluator:
             done = here.stop
         self.position += count
         self._free()
-        return StepAnswer(alarm, b"".join(parts), e.rounds)
+        return Answer(step.first_row, step.answers, e.rounds, 0, alarm, b"".join(parts))
 
     def _pass(
         self,
@@ -273,7 +264,7 @@ class Evaluator:
         result: tuple[bytes, int] = llama.logits(e, spec, x.tail(answered))
         return result
 
-    def _take(self, step: StepRequest, count: int) -> list[tuple[_Block, int, int]]:
+    def _take(self, step: Step, count: int) -> list[tuple[_Block, int, int]]:
         """Mark the step's rows as used and cut them into passes that lie within one block."""
         with self._changed:
             waiting = [block for block in self._blocks if block.used < block.rows.count]

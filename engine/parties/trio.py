@@ -13,11 +13,12 @@ import numpy as np
 from engine.errors import ModelError
 from engine.models.config import ModelSpec
 from engine.parties.dealer import Dealer
-from engine.parties.evaluator import Evaluator, StepAnswer
+from engine.parties.evaluator import Evaluator
 from engine.parties.pack import NodePack
 from engine.parties.redo import MOST_REDONE, given_up
 from engine.program.evaluation import Exchange
 from engine.ring.fixed import Real
+from engine.step import Answer
 
 BLOCK_ROWS = 32
 _PATIENCE = 120.0
@@ -61,7 +62,7 @@ class Trio:
             with ThreadPoolExecutor(2) as pool:
                 steps = [pool.submit(e.step, request, self._exchange(i), _ignore) for i, e in enumerate(self.evaluators)]
                 one, two = (step.result() for step in steps)
-            if one.logits != two.logits or one.alarm != two.alarm:
+            if one != two:
                 raise RuntimeError("the evaluators' answers differ")
             last = request.first_row + len(tokens) - 1
             if not self.dealer.wrapped(last, one.alarm):
@@ -70,9 +71,9 @@ class Trio:
             self.rewind(start)
         raise ModelError(given_up(self.spec))
 
-    def _logits(self, answer: StepAnswer, last: int, answers: int) -> Real:
-        size = len(answer.logits) // answers
-        rows = [answer.logits[i * size : (i + 1) * size] for i in range(answers)]
+    def _logits(self, answer: Answer, last: int, answers: int) -> Real:
+        size = len(answer.data) // answers
+        rows = [answer.data[i * size : (i + 1) * size] for i in range(answers)]
         return np.stack([self.dealer.logits(last - answers + 1 + i, row) for i, row in enumerate(rows)])
 
     def rewind(self, position: int) -> None:

@@ -5,14 +5,12 @@ from engine.session.hello import Hello, PeerError, PeerHello, Welcome
 from engine.session.ledger import MAX_BLOCK_ROWS
 from engine.session.machine import State
 from engine.session.messages import (
-    Answer,
     Block,
     Bye,
     Material,
     Progress,
     Ready,
     Rewind,
-    Step,
     Stop,
     Stopped,
     answer_digest,
@@ -25,7 +23,6 @@ from engine.session.terms import Terms
 
 __all__ = [
     "MAX_BLOCK_ROWS",
-    "Answer",
     "Block",
     "Bye",
     "ClientEvent",
@@ -42,7 +39,6 @@ __all__ = [
     "Ready",
     "Rewind",
     "State",
-    "Step",
     "Stop",
     "Stopped",
     "Terms",

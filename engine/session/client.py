@@ -22,17 +22,18 @@ from engine.session.machine import CLIENT_RECEIVES, CLIENT_SENDS, Machine, State
 from engine.session.messages import (
     DIGEST_BYTES,
     LOGIT_BYTES,
-    Answer,
     Block,
     Material,
     Progress,
     Ready,
     Rewind,
-    Step,
     Stopped,
     max_answers,
+    parse_answer,
+    step_parts,
 )
 from engine.session.terms import Terms
+from engine.step import Answer, Step
 
 ClientEvent = Welcome | Ready | Progress | Answer | Stopped
 
@@ -156,7 +157,7 @@ class ClientSession(Machine[ClientEvent]):
             with _own_fault():
                 self._rows.begin(step.first_row, step.count, step.first_position)
             self._answers = step.answers
-            head, deltas, kappa2 = step.parts()
+            head, deltas, kappa2 = step_parts(step)
             return self._write(FrameType.STEP, head, deltas, kappa2 if self._terms.role == 2 else b"")
 
     def send_rewind(self, position: int) -> bytes:
@@ -211,7 +212,7 @@ class ClientSession(Machine[ClientEvent]):
 
     def _hear_answer(self, payload: Data) -> Answer:
         logits = self._answers * self._terms.vocab * LOGIT_BYTES
-        answer = Answer.parse(payload, length=logits if self._terms.role == 1 else DIGEST_BYTES)
+        answer = parse_answer(payload, length=logits if self._terms.role == 1 else DIGEST_BYTES)
         if (answer.first_row, answer.count) != (self._rows.step_first, self._answers):
             raise ProtocolError("out-of-range", f"ANSWER to row {answer.first_row}")
         self._rows.finish()

@@ -1,6 +1,6 @@
-"""The binary messages of a session: dataclasses, and their payloads as bytes.
+"""The binary messages of a session: dataclasses, and their payloads as bytes. `Step` and `Answer` are engine/step.py's.
 
-All numbers are little-endian. Each `parse` raises only ProtocolError: wrong-length where the bytes
+All numbers are little-endian. Each parser raises only ProtocolError: wrong-length where the bytes
 do not fit the message, out-of-range where a number does not.
 
 Rule 1. Lengths are exact, and checked before anything is read or made from them.
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.errors import ProtocolError
 from engine.link.frames import BULK_LIMIT, Data
+from engine.step import Answer, Step
 
 LOGIT_BYTES = 3
 OPENED_BYTES, ALARM_BYTES = 5, 2  # of a logit, and of an answered row, in the last round between the nodes
@@ -87,46 +87,32 @@ class Material:
         return (self.layout.pack(self.first_row, self.section), self.data)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Step:
-    """STEP: compute tokens on the next rows; the trailing `answers` rows, `max_answers` at most, are answered.
+STEP_HEAD = struct.Struct("<QIII")
 
-    `deltas`, uint32 [count], are index differences below the vocabulary's size; `kappa2`, int64
-    [count, d_model] for the second evaluator and [count, 0] for the first, is the embedding's last word.
+
+def parse_step(payload: Data, *, context: int, vocab: int, width: int) -> Step:
+    """STEP, from a payload; `width` is d_model for the second evaluator and 0 for the first.
+
+    At most `max_answers` rows are answered.
     """
+    (first_row, count, position, answers), rest = _split(STEP_HEAD, payload, "STEP")
+    if not 1 <= count <= context:
+        raise ProtocolError("out-of-range", f"STEP with {count} rows, 1 to {context} are allowed")
+    most = max_answers(vocab)
+    if not 1 <= answers <= min(count, most):
+        raise ProtocolError("out-of-range", f"STEP with {answers} answers for {count} rows, {most} at most")
+    _exact(rest, count * (4 + 8 * width), "STEP")
+    deltas = np.frombuffer(rest[: 4 * count], "<u4").astype(np.uint32)
+    if int(deltas.max()) >= vocab:
+        raise ProtocolError("out-of-range", "STEP with an index difference beyond the vocabulary")
+    kappa2 = np.frombuffer(rest[4 * count :], "<i8").astype(np.int64).reshape(count, width)
+    return Step(first_row, position, answers, deltas, kappa2)
 
-    layout: ClassVar = struct.Struct("<QIII")
-    first_row: int
-    first_position: int
-    answers: int
-    deltas: NDArray[np.uint32] = field(repr=False)
-    kappa2: NDArray[np.int64] = field(repr=False)
 
-    @property
-    def count(self) -> int:
-        """How many rows, and tokens."""
-        return len(self.deltas)
-
-    @classmethod
-    def parse(cls, payload: Data, *, context: int, vocab: int, width: int) -> Step:
-        """From a payload; `width` is d_model for the second evaluator and 0 for the first."""
-        (first_row, count, position, answers), rest = _split(cls.layout, payload, "STEP")
-        if not 1 <= count <= context:
-            raise ProtocolError("out-of-range", f"STEP with {count} rows, 1 to {context} are allowed")
-        most = max_answers(vocab)
-        if not 1 <= answers <= min(count, most):
-            raise ProtocolError("out-of-range", f"STEP with {answers} answers for {count} rows, {most} at most")
-        _exact(rest, count * (4 + 8 * width), "STEP")
-        deltas = np.frombuffer(rest[: 4 * count], "<u4").astype(np.uint32)
-        if int(deltas.max()) >= vocab:
-            raise ProtocolError("out-of-range", "STEP with an index difference beyond the vocabulary")
-        kappa2 = np.frombuffer(rest[4 * count :], "<i8").astype(np.int64).reshape(count, width)
-        return cls(first_row, position, answers, deltas, kappa2)
-
-    def parts(self) -> Parts:
-        """The payload."""
-        head = self.layout.pack(self.first_row, self.count, self.first_position, self.answers)
-        return head, self.deltas.astype("<u4").tobytes(), self.kappa2.astype("<i8").tobytes()
+def step_parts(step: Step) -> Parts:
+    """The payload of STEP: its head, the index differences and κ2."""
+    head = STEP_HEAD.pack(step.first_row, step.count, step.first_position, step.answers)
+    return head, step.deltas.astype("<u4").tobytes(), step.kappa2.astype("<i8").tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,39 +138,25 @@ class Progress:
         return (self.layout.pack(self.rows_done, self.rows, self.section, self.sections),)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """ANSWER: the end of the step that began with first_row.
+ANSWER_HEAD = struct.Struct("<QIIQH")
 
-    `count` rows are answered in `data`: from the first evaluator count · vocab · 3 bytes, the forwarded
-    openings; from the second the 32 bytes of `answer_digest`. `rounds` and `peer_bytes` count what this
-    step took on the link between the nodes; `alarm` is the opened alarm word, 16 bits.
-    """
 
-    layout: ClassVar = struct.Struct("<QIIQH")
-    first_row: int
-    count: int
-    rounds: int
-    peer_bytes: int
-    alarm: int
-    data: Data = field(repr=False)
+def parse_answer(payload: Data, *, length: int) -> Answer:
+    """ANSWER, from a payload whose data have `length` bytes: a view of them."""
+    (first_row, count, rounds, peer_bytes, alarm), data = _split(ANSWER_HEAD, payload, "ANSWER")
+    _exact(data, length, "ANSWER")
+    return Answer(first_row, count, rounds, peer_bytes, alarm, data)
 
-    @classmethod
-    def parse(cls, payload: Data, *, length: int) -> Answer:
-        """From a payload whose data have `length` bytes."""
-        (first_row, count, rounds, peer_bytes, alarm), data = _split(cls.layout, payload, "ANSWER")
-        _exact(data, length, "ANSWER")
-        return cls(first_row, count, rounds, peer_bytes, alarm, data)
 
-    def parts(self) -> Parts:
-        """The payload."""
-        head = (self.first_row, self.count, self.rounds, self.peer_bytes, self.alarm)
-        return self.layout.pack(*head), self.data
+def answer_parts(answer: Answer) -> Parts:
+    """The payload of ANSWER: its head and the data."""
+    head = (answer.first_row, answer.count, answer.rounds, answer.peer_bytes, answer.alarm)
+    return ANSWER_HEAD.pack(*head), answer.data
 
 
 def max_answers(vocab: int) -> int:
     """How many answers a step may ask for: so many that ANSWER and the nodes' ROUND fit a frame, and `MAX_ANSWERS` at most."""
-    return min(MAX_ANSWERS, (BULK_LIMIT - Answer.layout.size) // (vocab * OPENED_BYTES + ALARM_BYTES))
+    return min(MAX_ANSWERS, (BULK_LIMIT - ANSWER_HEAD.size) // (vocab * OPENED_BYTES + ALARM_BYTES))
 
 
 def answer_digest(alarm: int, logits: Data) -> bytes:

@@ -11,6 +11,7 @@ Rule 3. One step at a time. The context grows with `send_answer`; `send_stopped`
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from engine.errors import ProtocolError
 from engine.link.frames import Data, Frame, FrameType
@@ -20,17 +21,18 @@ from engine.session.ledger import RowLedger
 from engine.session.machine import NODE_RECEIVES, NODE_SENDS, Machine, State
 from engine.session.messages import (
     LOGIT_BYTES,
-    Answer,
     Block,
     Material,
     Progress,
     Rewind,
-    Step,
     Stop,
     Stopped,
     answer_digest,
+    answer_parts,
+    parse_step,
 )
 from engine.session.terms import Terms
+from engine.step import Answer, Step
 
 NodeEvent = Hello | Block | Material | Step | Rewind | Stop
 
@@ -111,22 +113,21 @@ class NodeSession(Machine[NodeEvent]):
             message = Progress(rows_done, rows, section, self._terms.sections)
             return self._write(FrameType.PROGRESS, *message.parts())
 
-    def send_answer(self, alarm: int, logits: Data, rounds: int, peer_bytes: int) -> bytes:
-        """ANSWER: the step has ended. The second evaluator sends a digest in place of `logits`.
-
-        `logits` has answers · vocab · 3 bytes; `peer_bytes` is what this node sent to the other one.
-        """
+    def send_answer(self, answer: Answer) -> bytes:
+        """ANSWER: the step has ended. The second evaluator sends a digest in place of the logits, answers · vocab · 3 bytes."""
         with self._lock:
             step = self.step
             if step is None:
                 raise ValueError("ANSWER ends a step, and none runs")
             if self._rows.lacks_material():
                 raise ValueError("ANSWER comes after the material of its rows")
-            if len(logits) != step.answers * self._terms.vocab * LOGIT_BYTES:
-                raise ValueError(f"{len(logits)} bytes do not answer {step.answers} rows")
-            data = logits if self._terms.role == 1 else answer_digest(alarm, logits)
-            message = Answer(step.first_row, step.answers, rounds, peer_bytes, alarm, data)
-            frame = self._write(FrameType.ANSWER, *message.parts())
+            if (answer.first_row, answer.count) != (step.first_row, step.answers):
+                raise ValueError(f"an answer to {answer.count} rows of the step at row {answer.first_row} ends another step")
+            if len(answer.data) != step.answers * self._terms.vocab * LOGIT_BYTES:
+                raise ValueError(f"{len(answer.data)} bytes do not answer {step.answers} rows")
+            if self._terms.role == 2:
+                answer = replace(answer, data=answer_digest(answer.alarm, answer.data))
+            frame = self._write(FrameType.ANSWER, *answer_parts(answer))
             self._rows.finish()
             self.step = None
             return frame
@@ -193,7 +194,7 @@ class NodeSession(Machine[NodeEvent]):
         terms, hello = self._terms, self.hello
         context = terms.context if hello is None else hello.context
         width = terms.d_model if terms.role == 2 else 0
-        step = Step.parse(payload, context=context, vocab=terms.vocab, width=width)
+        step = parse_step(payload, context=context, vocab=terms.vocab, width=width)
         self._rows.begin(step.first_row, step.count, step.first_position)
         self.step = step
         return step

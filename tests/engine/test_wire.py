@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.parties.dealer import StepRequest
-from engine.parties.evaluator import StepAnswer
 from engine.rows.run import Extent
+from engine.step import Answer, Step
 from engine.wire import Mask, Opening, Rho, Wire
 
 SECRET = 0x1234567
@@ -35,8 +34,15 @@ class Round:
 def secrets() -> list[Any]:
     opening = Opening(ROW, 64, Round())
     opening.settle(X)
-    request = StepRequest(1, 4, 1, np.array([SECRET], np.uint32), X)
-    return [Wire(X, X, ROW), Mask(X, ROW), Rho(X, ROW), opening, request, StepAnswer(SECRET, bytes([SECRET & 255]) * 9, 79)]
+    request = Step(1, 4, 1, np.array([SECRET], np.uint32), X)
+    return [
+        Wire(X, X, ROW),
+        Mask(X, ROW),
+        Rho(X, ROW),
+        opening,
+        request,
+        Answer(1, 1, 79, 1000, SECRET, bytes([SECRET & 255]) * 9),
+    ]
 
 
 @pytest.mark.parametrize("thing", secrets(), ids=lambda t: type(t).__name__)

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from engine.models.config import ModelSpec
 from engine.models.functions import tables
-from engine.parties.dealer import Dealer, StepRequest
-from engine.parties.evaluator import Evaluator, StepAnswer
+from engine.parties.dealer import Dealer
+from engine.parties.evaluator import Evaluator
 from engine.parties.pack import NodePack, node_pack
 from engine.parties.plain import Plain
 from engine.program.evaluation import Exchange
 from engine.provision.calibrate import measured, provisional
 from engine.provision.masking import masked_words
+from engine.step import Answer, Step
 
 Real = NDArray[np.float64]
 PATIENCE = 60.0  #: seconds that an evaluator waits for its peer before a test fails
@@ -133,11 +134,11 @@ def together(one: Callable[[], object], two: Callable[[], object]) -> tuple[obje
 
 
 @dataclass
-class Step:
+class StepRun:
     """A step that was run: its request, its answer (the same at both evaluators) and its logits, [answers, vocab]."""
 
-    request: StepRequest
-    answer: StepAnswer
+    request: Step
+    answer: Answer
     wrapped: bool
     logits: Real
     sent: tuple[list[bytes], list[bytes]]
@@ -173,28 +174,27 @@ class Trio:
                 e.prepare(first, section, part)
         return first
 
-    def step(self, tokens: Sequence[int], answers: int = 1) -> Step:
+    def step(self, tokens: Sequence[int], answers: int = 1) -> StepRun:
         """Run the tokens' rows at both evaluators."""
         missing = len(tokens) - self.dealer.queued_rows
         if missing > 0:
             self.deal(missing)
         return self.run(self.dealer.request(tokens, answers))
 
-    def run(self, request: StepRequest) -> Step:
+    def run(self, request: Step) -> StepRun:
         """Run a step that was requested already."""
         mail = Mail()
         one, two = together(*(self._side(i, request, mail) for i in range(2)))
-        if not isinstance(one, StepAnswer) or not isinstance(two, StepAnswer):
+        if not isinstance(one, Answer) or not isinstance(two, Answer):
             raise TypeError("a step gives an answer")
-        if (one.logits, one.alarm, one.rounds) != (two.logits, two.alarm, two.rounds):
+        if one != two:
             raise RuntimeError("the evaluators' answers differ")
-        count = len(request.deltas)
-        last, size = request.first_row + count - 1, len(one.logits) // request.answers
+        last, size = request.first_row + request.count - 1, len(one.data) // request.answers
         rows = range(last - request.answers + 1, last + 1)
-        logits = np.stack([self.dealer.logits(r, one.logits[i * size : (i + 1) * size]) for i, r in enumerate(rows)])
-        return Step(request, one, self.dealer.wrapped(last, one.alarm), logits, mail.sent)
+        logits = np.stack([self.dealer.logits(r, one.data[i * size : (i + 1) * size]) for i, r in enumerate(rows)])
+        return StepRun(request, one, self.dealer.wrapped(last, one.alarm), logits, mail.sent)
 
-    def _side(self, index: int, request: StepRequest, mail: Mail) -> Callable[[], StepAnswer]:
+    def _side(self, index: int, request: Step, mail: Mail) -> Callable[[], Answer]:
         return lambda: self.evaluators[index].step(request, mail.exchange(index), lambda rows, section: None)
 
     def rewind(self, position: int) -> None:

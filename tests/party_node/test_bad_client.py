@@ -14,7 +14,7 @@ from engine.link import Frame, FrameType, encode
 from engine.link.frames import HEADER_BYTES, HELLO_LIMIT
 from engine.session import ClientSession
 from engine.session.hello import Hello
-from engine.session.messages import Block, Material, Rewind, Step
+from engine.session.messages import STEP_HEAD, Block, Material, Rewind
 from tests.models.shared_small import PREFIX, SharedSmall, greedy
 from tests.party_node.rig import QUICK, SOON, Pair, RawClient, call_raw, drain, error_code, identities, terms
 
@@ -61,11 +61,11 @@ IN_A_SESSION: dict[str, tuple[str, Bytes]] = {
     "a rewind forward": ("wrong-position", lambda c: c.frame(F.REWIND, b"".join(Rewind(START + 1).parts()))),
     "a step on rows that were not dealt": (
         "not-dealt",
-        lambda c: c.frame(F.STEP, Step.layout.pack(1, 1, START, 1) + bytes(4)),
+        lambda c: c.frame(F.STEP, STEP_HEAD.pack(1, 1, START, 1) + bytes(4)),
     ),
     "an index beyond the vocabulary": (
         "out-of-range",
-        lambda c: c.frame(F.STEP, Step.layout.pack(1, 1, START, 1) + b"\xff" * 4),
+        lambda c: c.frame(F.STEP, STEP_HEAD.pack(1, 1, START, 1) + b"\xff" * 4),
     ),
 }
 
@@ -89,7 +89,7 @@ def test_rows_that_were_used_or_discarded_are_refused(pair: Pair, raw: Callable[
     client = raw().greet()
     client.say(1, lambda session: session.send_block(1, 4, START))
     client.say(1, lambda session: session.send_rewind(START))
-    client.links[0].send(client.frame(F.STEP, Step.layout.pack(1, 1, START, 1) + bytes(4), sequence=3))
+    client.links[0].send(client.frame(F.STEP, STEP_HEAD.pack(1, 1, START, 1) + bytes(4), sequence=3))
     assert client.code(1) == "row-reused"
     serves(pair)
 

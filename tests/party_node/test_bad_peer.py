@@ -14,8 +14,10 @@ from engine.errors import LinkError
 from engine.link import Connection, Frame, FrameType, LinkOptions, client_tls, connect, decode, encode
 from engine.models.planning import plans
 from engine.rows.run import Rows
-from engine.session import Answer, ClientSession, PeerSession, Ready, Step, Stopped, Welcome
+from engine.session import ClientSession, PeerSession, Ready, Stopped, Welcome
 from engine.session.keys import fresh
+from engine.session.messages import STEP_HEAD, parse_step
+from engine.step import Answer
 from tests.models.shared_small import PREFIX, SharedSmall
 from tests.party_node.rig import QUICK, SOON, Identities, RunningNode, error_code, identities, terms
 
@@ -77,7 +79,7 @@ class Bench:
         for section, plan in enumerate(plans(spec)):
             zeros = bytes(plan.dealt_bytes(Rows(1, START, count), 1))
             self.client.send(self.talk.send_material(1, section, zeros, len(zeros)))
-        nothing = Step.parse(Step.layout.pack(1, count, START, 1) + bytes(4 * count), context=256, vocab=spec.vocab, width=0)
+        nothing = parse_step(STEP_HEAD.pack(1, count, START, 1) + bytes(4 * count), context=256, vocab=spec.vocab, width=0)
         self.client.send(self.talk.send_step(nothing))
 
     def _dial(self, path: str, identity: Any) -> Connection:

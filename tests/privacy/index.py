@@ -6,7 +6,8 @@ import numpy as np
 
 from engine.link.frames import FrameType
 from engine.parties.dealer import Dealer
-from engine.session import Step
+from engine.session.messages import parse_step
+from engine.step import Step
 from tests.privacy.ledger import LeakError
 from tests.privacy.parts import NODES, RealSession
 from tests.privacy.reference import index_of
@@ -22,7 +23,7 @@ def steps_of(session: RealSession, receiver: str) -> list[Step]:
     spec = session.model.spec
     width = spec.d_model if receiver == "E2" else 0
     sent = session.wire.of(FrameType.STEP, receiver)
-    return [Step.parse(frame.payload, context=CONTEXT, vocab=spec.vocab, width=width) for frame in sent]
+    return [parse_step(frame.payload, context=CONTEXT, vocab=spec.vocab, width=width) for frame in sent]
 
 
 def check_steps(session: RealSession, tokens: list[int]) -> None:

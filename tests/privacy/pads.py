@@ -20,14 +20,15 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.models.planning import plans
-from engine.parties.dealer import Dealer, StepRequest
-from engine.parties.evaluator import Evaluator, StepAnswer
+from engine.parties.dealer import Dealer
+from engine.parties.evaluator import Evaluator
 from engine.program.codec import Codec
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
 from engine.program.material import Material
 from engine.program.plan import Kind, Plan, Slot
 from engine.rows.run import Extent, Rows
+from engine.step import Answer, Step
 from engine.wire import Opening, SlotKey
 from tests.privacy.ledger import LeakError
 from tests.privacy.small import CONTEXT, Shared
@@ -87,7 +88,7 @@ class Alone:
     role: int
     moved: bool
     segments: list[Segment] = field(default_factory=list)
-    answer: StepAnswer | None = None
+    answer: Answer | None = None
 
     def run(self) -> Alone:
         evaluator = Evaluator(self.model.packs[self.role - 1], KEY, prefix=3, context=CONTEXT)
@@ -101,7 +102,7 @@ class Alone:
             kappa2 = kappa2 + words_of(USED * d, "kappa2 moved").reshape(USED, d)
         deltas = generator("deltas").integers(0, self.model.spec.vocab, USED).astype(np.uint32)
         with self._watched():
-            step = StepRequest(1, 3, ANSWERED, deltas, kappa2 if self.role == 2 else kappa2[:, :0])
+            step = Step(1, 3, ANSWERED, deltas, kappa2 if self.role == 2 else kappa2[:, :0])
             self.answer = evaluator.step(step, self._exchange, lambda *_: None)
         return self
 
@@ -193,7 +194,7 @@ def _check_answer(still: Alone, moved: Alone, model: Shared) -> None:
         raise RuntimeError("the evaluator has not run")
     last = {segment.codec: segment.opened for segment in still.segments if segment.section == model.spec.sections - 1}
     logits = (last[Codec.LOW40].view(np.uint64) >> np.uint64(16)).astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3]
-    if (one.logits, one.alarm) != (two.logits, two.alarm) or one.logits != logits.tobytes():
+    if (one.data, one.alarm) != (two.data, two.alarm) or one.data != logits.tobytes():
         raise LeakError("the dealer is sent something else than bits 16 to 39 of the opened logits")
     if one.alarm != int(last[Codec.XOR16][-1]):
         raise LeakError("the dealer is sent something else than the opened alarm word")
@@ -228,7 +229,7 @@ class Dealt:
 
     slots: dict[tuple[int, SlotKey], tuple[Slot, Words]]  #: what both evaluators receive, too
     first: dict[tuple[int, SlotKey], Words]
-    request: StepRequest
+    request: Step
 
 
 def deal(model: Shared, move: Callable[[int, SlotKey, Slot], bool], seed: bytes = b"", which: int = 0) -> Dealt:

@@ -27,7 +27,8 @@ from engine.link.memory import MemoryConnection
 from engine.parties.dealer import Dealer
 from engine.parties.evaluator import Evaluator
 from engine.provision.pack import ClientModel
-from engine.session import Material, Step, session_of
+from engine.session import Material, session_of
+from engine.session.messages import STEP_HEAD
 from party_node import session as node_side
 from party_node.limits import Limits
 from party_node.log import make_log
@@ -264,7 +265,7 @@ def masked(sent: Sent) -> bytes | None:
     if sent.kind is F.MATERIAL:
         return bytes(Material.parse(sent.payload).data)
     if sent.kind is F.STEP:
-        return sent.payload[Step.layout.size :]
+        return sent.payload[STEP_HEAD.size :]
     if sent.kind is F.ROUND:
         return sent.payload[1:]
     if sent.kind is F.ANSWER and sent.sender == "E1":

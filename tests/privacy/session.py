@@ -5,16 +5,17 @@ from __future__ import annotations
 import queue
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.parties.dealer import Dealer, StepRequest
-from engine.parties.evaluator import Evaluator, StepAnswer
+from engine.parties.dealer import Dealer
+from engine.parties.evaluator import Evaluator
 from engine.program.evaluation import Exchange
 from engine.session import keys
-from engine.session.messages import Step, answer_digest
+from engine.session.messages import answer_digest, step_parts
+from engine.step import Answer, Step
 from tests.privacy.ledger import Ledger
 from tests.privacy.small import CONTEXT, Shared
 
@@ -92,29 +93,29 @@ class Session:
             one, two = self._compute(request, cut)
         finally:
             self._step += 1
-        if one.logits != two.logits or one.alarm != two.alarm:
+        if one != two:
             raise RuntimeError("the nodes' answers differ")
         self.rounds = one.rounds
         last = request.first_row + len(tokens) - 1
         if self.dealer.wrapped(last, one.alarm):
             raise RuntimeError("a word wrapped: choose other keys for this test")
-        size = len(one.logits) // answers
-        rows = [one.logits[i * size : (i + 1) * size] for i in range(answers)]
+        size = len(one.data) // answers
+        rows = [one.data[i * size : (i + 1) * size] for i in range(answers)]
         return np.stack([self.dealer.logits(last - answers + 1 + i, row) for i, row in enumerate(rows)])
 
-    def _compute(self, request: StepRequest, cut: int | None) -> tuple[StepAnswer, StepAnswer]:
+    def _compute(self, request: Step, cut: int | None) -> tuple[Answer, Answer]:
         for node, kappa2 in zip(NODES, (request.kappa2[:, :0], request.kappa2), strict=True):
-            step = Step(request.first_row, request.first_position, request.answers, request.deltas, kappa2)
-            self._sent(("D", node), "step", b"".join(bytes(part) for part in step.parts()))
+            step = replace(request, kappa2=kappa2)
+            self._sent(("D", node), "step", b"".join(bytes(part) for part in step_parts(step)))
         self._mail = [queue.Queue(), queue.Queue()]
         with ThreadPoolExecutor(2) as pool:
             steps = [pool.submit(self._run, i, request, cut) for i in range(2)]
             one, two = (step.result() for step in steps)
-        self._sent(("E1", "D"), "answer", one.logits + one.alarm.to_bytes(2, "little"))
-        self._sent(("E2", "D"), "digest", answer_digest(two.alarm, two.logits))
+        self._sent(("E1", "D"), "answer", one.data + one.alarm.to_bytes(2, "little"))
+        self._sent(("E2", "D"), "digest", answer_digest(two.alarm, two.data))
         return one, two
 
-    def _run(self, index: int, request: StepRequest, cut: int | None) -> StepAnswer:
+    def _run(self, index: int, request: Step, cut: int | None) -> Answer:
         try:
             return self.evaluators[index].step(request, self._exchange(index, cut), lambda *_: None)
         finally:

@@ -12,12 +12,13 @@ import pytest
 
 from app.local_party import dealing
 from app.local_party import session as client_side
-from app.local_party.dealing import DealingThread as DealingThread
-from engine.parties.dealer import Dealer, StepRequest
+from app.local_party.dealing import DealingThread
+from engine.parties.dealer import Dealer
 from engine.prf import Label
 from engine.ring.fixed import Ring
 from engine.rows.run import Rows
 from engine.session import client, node
+from engine.step import Step
 
 Patch = pytest.MonkeyPatch
 
@@ -108,7 +109,7 @@ def _last_token(patch: Patch) -> list[int]:
     """What was said last, as a dealing thread must not know it."""
     last, inner = [0], Dealer.request
 
-    def request(self: Dealer, tokens: Sequence[int], answers: int = 1) -> StepRequest:
+    def request(self: Dealer, tokens: Sequence[int], answers: int = 1) -> Step:
         last[0] = int(tokens[-1])
         return inner(self, tokens, answers)
 

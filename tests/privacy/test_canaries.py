@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 from engine.gates.embedding import Online
-from engine.parties.dealer import StepRequest
-from engine.parties.evaluator import StepAnswer
 from engine.prf import Stream
 from engine.program.material import Material
 from engine.program.plan import Plan
@@ -20,6 +18,7 @@ from engine.program.weights import Cache
 from engine.rows.run import Extent, Rows
 from engine.session import messages
 from engine.session.keys import derive
+from engine.step import Answer, Step
 from engine.wire import Mask, Opening, Rho, Wire
 from tests.privacy.session import Aborted, Session
 from tests.privacy.small import Shared, prompt, small
@@ -49,8 +48,8 @@ def secrets() -> list[Any]:
         material,
         Cache(ARRAY, ARRAY),
         Online(ARRAY, ARRAY),
-        StepRequest(1, 0, 1, ARRAY[0].astype(np.uint32), ARRAY),
-        StepAnswer(WORD & 0xFFFF, ARRAY.tobytes(), 3),
+        Step(1, 0, 1, ARRAY[0].astype(np.uint32), ARRAY),
+        Answer(1, 1, 55, 1000, WORD & 0xFFFF, ARRAY.tobytes()),
         Stream(KEY),
         small().packs[0],
         small().packs[1],
@@ -80,9 +79,9 @@ def test_a_party_is_not_shown_and_not_pickled() -> None:
 def test_messages_do_not_show_what_they_carry() -> None:
     data = KEY * 4
     carried = [
-        messages.Step(1, 0, 1, ARRAY[0].astype(np.uint32), ARRAY),
+        Step(1, 0, 1, ARRAY[0].astype(np.uint32), ARRAY),
         messages.Material(1, 0, data),
-        messages.Answer(1, 1, 55, 1000, 0, data),
+        Answer(1, 1, 55, 1000, 0, data),
     ]
     for message in carried:
         assert "key that" not in repr(message)

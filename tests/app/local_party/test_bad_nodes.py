@@ -16,7 +16,9 @@ from app.local_party.session import warm_up
 from engine.errors import LinkError, ProtocolError, TrineError
 from engine.link import Connection, FrameType, accept, encode, server_tls
 from engine.link.frames import Frame
-from engine.session import Answer, Bye, Hello, NodeSession, PeerError, State, Step
+from engine.session import Bye, Hello, NodeSession, PeerError, State
+from engine.session.messages import answer_parts
+from engine.step import Answer, Step
 from tests.models.shared_small import Follow, SharedSmall, greedy, share_small
 from tests.party_node.rig import SOON, Identities, Pair, endpoints, identities, terms
 
@@ -176,7 +178,7 @@ BAD: dict[str, tuple[str, Callable[[FakeNode], bytes]]] = {
 
 def answer(node: FakeNode, first_row: int = 1, fill: bytes = b"\0") -> bytes:
     length = 3 * node.small.vocab if node.role == 1 else 32
-    return b"".join(Answer(first_row, 1, 79, 1000, 0, fill * length).parts())
+    return b"".join(answer_parts(Answer(first_row, 1, 79, 1000, 0, fill * length)))
 
 
 @pytest.mark.parametrize("role", [1, 2])

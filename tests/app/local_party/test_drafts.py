@@ -14,7 +14,8 @@ from app.local_party import NodeConversation, PromptProgress
 from app.local_party.dealing import BLOCK_ROWS, FIRST_ROWS, REJECTED_ROWS
 from engine.errors import InputError, SessionStopped
 from engine.generate.sampling import Chooser, make_chooser
-from engine.parties.dealer import Dealer, StepRequest
+from engine.parties.dealer import Dealer
+from engine.step import Step
 from tests.models.shared_small import LOGIT_ERROR, PREFIX, Logits, SharedSmall, greedy, share_small
 from tests.party_node.rig import Pair, identities
 
@@ -42,12 +43,12 @@ def conversation(pair: Pair) -> Iterator[NodeConversation]:
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[StepRequest]:
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     """What the dealer asks the nodes for, step by step."""
-    seen: list[StepRequest] = []
+    seen: list[Step] = []
     request = Dealer.request
 
-    def noting(self: Dealer, tokens: Sequence[int], answers: int = 1) -> StepRequest:
+    def noting(self: Dealer, tokens: Sequence[int], answers: int = 1) -> Step:
         seen.append(request(self, tokens, answers))
         return seen[-1]
 
@@ -141,7 +142,7 @@ def test_the_text_with_drafts_is_the_text_without(small: SharedSmall, conversati
 # A text of our own
 
 
-def test_accepted_and_rejected_drafts(small: SharedSmall, conversation: NodeConversation, steps: list[StepRequest]) -> None:
+def test_accepted_and_rejected_drafts(small: SharedSmall, conversation: NodeConversation, steps: list[Step]) -> None:
     says = Says([*CIRCLE, *OTHER, *CIRCLE, *CIRCLE[:4], *OTHER, 7])
     whole = [*PROMPT, *says.text]
     for made, token in enumerate(conversation.generate(PROMPT, max_tokens=len(says.text), choose=says, drafts=4), 1):
@@ -187,7 +188,7 @@ def test_an_answer_ends_where_the_context_is_full(pair: Pair, room: int) -> None
             assert held(conversation) == [*PROMPT, *CIRCLE, *CIRCLE][: len(PROMPT) + room]
 
 
-def test_a_stop_while_drafts_are_verified(small: SharedSmall, conversation: NodeConversation, steps: list[StepRequest]) -> None:
+def test_a_stop_while_drafts_are_verified(small: SharedSmall, conversation: NodeConversation, steps: list[Step]) -> None:
     def stop_there(progress: PromptProgress) -> None:
         if steps and steps[-1].answers > 1 and progress.section == 2:
             conversation.stop()
@@ -222,7 +223,7 @@ def test_an_answer_that_is_left_between_tokens_of_one_step(small: SharedSmall, c
 
 
 def test_the_alarm_makes_the_drafts_step_anew(
-    small: SharedSmall, conversation: NodeConversation, steps: list[StepRequest], monkeypatch: pytest.MonkeyPatch
+    small: SharedSmall, conversation: NodeConversation, steps: list[Step], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted, wrapped = iter([True, True]), Dealer.wrapped
 
@@ -241,7 +242,7 @@ def test_the_alarm_makes_the_drafts_step_anew(
     assert_goes_on_plainly(small, conversation, [*PROMPT, *says.text])
 
 
-def test_a_step_takes_as_many_drafts_as_its_block_has_rows(pair: Pair, steps: list[StepRequest]) -> None:
+def test_a_step_takes_as_many_drafts_as_its_block_has_rows(pair: Pair, steps: list[Step]) -> None:
     text = [*CIRCLE * 5]
     with pair.open(queue_bytes=300_000, context=100) as conversation:  # four rows fit
         assert list(conversation.generate(PROMPT, max_tokens=30, choose=Says(text), drafts=16)) == text

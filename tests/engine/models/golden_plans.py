@@ -253,14 +253,14 @@ class _Session:
             for role, sent in enumerate(mail.sent, 1):
                 out[f"messages of evaluator {role}"] = [f"{len(message)} {digest(message)}" for message in sent]
             for role, answer in enumerate((one, two), 1):
-                out[f"answer of evaluator {role}"] = f"{answer.rounds} {answer.alarm} {digest(answer.logits)}"  # type: ignore[attr-defined]
+                out[f"answer of evaluator {role}"] = f"{answer.rounds} {answer.alarm} {digest(answer.data)}"  # type: ignore[attr-defined]
             out |= self._answer(request.first_row + len(tokens) - 1, one, answers)
 
     def _answer(self, last: int, answer: Any, answers: int) -> Tree:
-        size = len(answer.logits) // answers
+        size = len(answer.data) // answers
         out: Tree = {"wrapped": self.dealer.wrapped(last, answer.alarm)}
         for i in range(answers):
-            logits = self.dealer.logits(last - answers + 1 + i, answer.logits[i * size : (i + 1) * size])
+            logits = self.dealer.logits(last - answers + 1 + i, answer.data[i * size : (i + 1) * size])
             out[f"logits {i}"] = f"{int(logits.argmax())} {digest(logits.tobytes())}"
         return out
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.parties.dealer import Abandoned, StepRequest
+from engine.parties.dealer import Abandoned
 from engine.prf import Stream
 from engine.program.dealing import Dealing
 from engine.program.material import Material
@@ -16,6 +16,7 @@ from engine.program.plan import Kind, round_bytes
 from engine.ring.fixed import Ring
 from engine.rows.run import Rows
 from engine.session.messages import ALARM_BYTES, MAX_ANSWERS, OPENED_BYTES
+from engine.step import Step
 from tests.engine.trio import Trio, prompt, small_model
 
 
@@ -222,8 +223,8 @@ def test_a_request_shows_nothing() -> None:
     trio = Trio(small_model(1))
     trio.deal(1)
     request = trio.dealer.request([1])
-    assert isinstance(request, StepRequest)
-    assert repr(request) == "StepRequest(…)"
+    assert isinstance(request, Step)
+    assert repr(request) == "Step(…)"
 
 
 def test_a_slot_that_a_gate_forgot_to_deal_is_noticed_before_anything_leaves() -> None:

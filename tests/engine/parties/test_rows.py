@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from engine.errors import SessionStopped
-from engine.parties.dealer import StepRequest
 from engine.parties.evaluator import Evaluator
 from engine.program import material as prepared
 from engine.program.material import Material
 from engine.ring.fixed import Ring
+from engine.step import Step
 from engine.wire import SlotKey
 from tests.engine.trio import Mail, Trio, prompt, small_model, together
 
@@ -22,7 +22,7 @@ def silent(message: bytes) -> bytes:
     raise AssertionError("no round was to run")
 
 
-def refuses(evaluator: Evaluator, request: StepRequest, says: str) -> None:
+def refuses(evaluator: Evaluator, request: Step, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         evaluator.step(request, silent, lambda rows, section: None)
 

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from engine.parties.plain import Plain
 from engine.ring.kernels import amx
-from tests.engine.trio import Step, Trio, prompt, small_model, wide_model
+from tests.engine.trio import StepRun, Trio, prompt, small_model, wide_model
 
 Real = NDArray[np.float64]
 LARGEST, RMS = 0.03, 0.006  #: errors of a logit; the logits' spread is 3
 LAYERS = 3
 
 
-def close(step: Step, exact: Real) -> None:
+def close(step: StepRun, exact: Real) -> None:
     assert not step.wrapped
     off = step.logits - exact
     assert abs(off).max() < LARGEST
@@ -47,7 +47,7 @@ def test_a_wide_model_whose_products_of_many_rows_are_those_of_tiles(*, tiles: b
 def test_every_row_of_a_prompt_may_be_answered() -> None:
     step = Trio(small_model()).step(prompt(17), answers=17)
     close(step, small_model().plain().run(prompt(17)))
-    assert len(step.answer.logits) == 17 * 3 * 307
+    assert len(step.answer.data) == 17 * 3 * 307
 
 
 def test_answers_that_reach_into_an_earlier_pass() -> None:

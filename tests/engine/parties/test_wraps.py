@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.engine.parties.planted import Plant, Planted, Site
-from tests.engine.trio import Step, Trio, prompt, small_model
+from tests.engine.trio import StepRun, Trio, prompt, small_model
 
 PROMPT, NEXT = prompt(5), 11
 PREFILL, DECODE = 1, 2 * len(PROMPT) + 1  # first rows: the prompt's, then its redo's, then the next token's
@@ -38,7 +38,7 @@ def watched() -> Planted:
     return out
 
 
-def session() -> Iterator[tuple[Step, NDArray[np.float64]]]:
+def session() -> Iterator[tuple[StepRun, NDArray[np.float64]]]:
     """Every step is redone; (step, the plaintext's logits)."""
     trio, plain = Trio(small_model(1)), small_model(1).plain()
     for tokens in (PROMPT, [NEXT]):
@@ -48,7 +48,7 @@ def session() -> Iterator[tuple[Step, NDArray[np.float64]]]:
         yield trio.step(tokens), exact
 
 
-def run(planted: Planted, plants: list[Plant]) -> list[Step]:
+def run(planted: Planted, plants: list[Plant]) -> list[StepRun]:
     """The session with these plants: what is planted has really crossed the ring's edge, and every redo is right."""
     planted.add(plants)
     steps = []

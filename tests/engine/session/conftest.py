@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from engine.session import ClientSession, NodeSession, State, Step, Terms
+from engine.session import ClientSession, NodeSession, State, Terms
+from engine.step import Answer, Step
 
 SESSION = bytes(range(16))
 ROW_BYTES = 6
@@ -78,9 +79,14 @@ class Talk:
         self.at(State.RUNNING)
         stop = self.client.send_stop()
         if state is State.LATE:
-            self.client.receive(self.node.send_answer(7, self.logits, 9, 1000))
+            self.client.receive(self.node.send_answer(self.answer()))
         self.node.receive(stop)
         return self
+
+    def answer(self) -> Answer:
+        """To the step that runs at the node, as its evaluator and its link make it."""
+        first_row = 1 if self.node.step is None else self.node.step.first_row
+        return Answer(first_row, 1, 9, 1000, 7, self.logits)
 
     def greet(self) -> None:
         self.node.receive(self.client.send_hello())

@@ -54,7 +54,7 @@ class Wire:
         elif name == "progress":
             self.to_client.append(node.send_progress(0, number % 2))
         elif name == "answer":
-            self.to_client.append(node.send_answer(7, self.talk.logits, 9, 1000))
+            self.to_client.append(node.send_answer(self.talk.answer()))
         elif name == "stopped":
             self.to_client.append(node.send_stopped())
         elif (stopped := node.send_stopped_if_late()) is not None:

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from engine.errors import CODES, ProtocolError
 from engine.link.frames import BULK_LIMIT
-from engine.session import Answer, PeerError, Step, answer_digest, compare, max_answers
+from engine.session import PeerError, answer_digest, compare, max_answers
 from engine.session.hello import ERROR_BYTES, PROTOCOL, Hello, PeerHello, Welcome
 from engine.session.messages import (
     ALARM_BYTES,
+    ANSWER_HEAD,
     MAX_ANSWERS,
     OPENED_BYTES,
+    STEP_HEAD,
     Block,
     Bye,
     Material,
@@ -28,7 +30,12 @@ from engine.session.messages import (
     Rewind,
     Stop,
     Stopped,
+    answer_parts,
+    parse_answer,
+    parse_step,
+    step_parts,
 )
+from engine.step import Answer, Step
 
 HELLO = {
     "protocol": PROTOCOL,
@@ -47,9 +54,9 @@ HELLO = {
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "Block": Block.parse,
     "Material": Material.parse,
-    "Step": lambda data: Step.parse(data, context=20, vocab=11, width=3),
+    "Step": lambda data: parse_step(data, context=20, vocab=11, width=3),
     "Progress": Progress.parse,
-    "Answer": lambda data: Answer.parse(data, length=5),
+    "Answer": lambda data: parse_answer(data, length=5),
     "Rewind": Rewind.parse,
     "Stopped": Stopped.parse,
     "Ready": Ready.parse,
@@ -120,8 +127,8 @@ def test_a_big_payload_is_not_copied() -> None:
     material = Material.parse(message)
     message[-1] = 9
     assert material.data[-1] == 9
-    message = bytearray(b"".join(Answer(1, 1, 1, 1, 1, bytes(5)).parts()))
-    answer = Answer.parse(message, length=5)
+    message = bytearray(b"".join(answer_parts(Answer(1, 1, 1, 1, 1, bytes(5)))))
+    answer = parse_answer(message, length=5)
     message[-1] = 9
     assert answer.data[-1] == 9
 
@@ -133,9 +140,9 @@ def test_short_heads_are_refused() -> None:
 
 
 def test_an_answer_has_the_expected_length() -> None:
-    data = b"".join(Answer(1, 2, 3, 4, 5, b"12345").parts())
-    assert Answer.parse(data, length=5) == Answer(1, 2, 3, 4, 5, memoryview(b"12345"))
-    assert code(lambda d: Answer.parse(d, length=6), data) == "wrong-length"
+    data = b"".join(answer_parts(Answer(1, 2, 3, 4, 5, b"12345")))
+    assert parse_answer(data, length=5) == Answer(1, 2, 3, 4, 5, memoryview(b"12345"))
+    assert code(lambda d: parse_answer(d, length=6), data) == "wrong-length"
 
 
 @given(
@@ -147,7 +154,7 @@ def test_an_answer_has_the_expected_length() -> None:
 def test_a_step_is_read_as_it_was_written(count: int, answers: int, width: int, numbers: int) -> None:
     deltas = np.arange(count, dtype=np.uint32) % 11
     step = Step(5, 6, min(answers, count, MAX_ANSWERS), deltas, np.full((count, width), numbers, np.int64))
-    read = Step.parse(b"".join(step.parts()), context=20, vocab=11, width=width)
+    read = parse_step(b"".join(step_parts(step)), context=20, vocab=11, width=width)
     assert (read.first_row, read.first_position, read.answers, read.count) == (5, 6, step.answers, count)
     assert (read.deltas == deltas).all()
     assert read.deltas.dtype == np.uint32
@@ -161,14 +168,14 @@ def test_no_step_asks_for_more_than_its_answer_has_room_for(vocab: int) -> None:
     """The last that is taken fits a frame, whatever the vocabulary; one more is refused before anything is computed."""
     most = max_answers(vocab)
     assert 1 <= most <= MAX_ANSWERS
-    assert Answer.layout.size + most * (vocab * OPENED_BYTES + ALARM_BYTES) <= BULK_LIMIT
-    assert most == MAX_ANSWERS or Answer.layout.size + (most + 1) * (vocab * OPENED_BYTES + ALARM_BYTES) > BULK_LIMIT
+    assert ANSWER_HEAD.size + most * (vocab * OPENED_BYTES + ALARM_BYTES) <= BULK_LIMIT
+    assert most == MAX_ANSWERS or ANSWER_HEAD.size + (most + 1) * (vocab * OPENED_BYTES + ALARM_BYTES) > BULK_LIMIT
     for answers in (most, most + 1):
-        data = b"".join(Step(1, 4, answers, np.zeros(20, np.uint32), np.zeros((20, 0), np.int64)).parts())
+        data = b"".join(step_parts(Step(1, 4, answers, np.zeros(20, np.uint32), np.zeros((20, 0), np.int64))))
         if answers <= most:
-            assert Step.parse(data, context=20, vocab=vocab, width=0).answers == most
+            assert parse_step(data, context=20, vocab=vocab, width=0).answers == most
         else:
-            assert code(lambda d: Step.parse(d, context=20, vocab=vocab, width=0), data) == "out-of-range"
+            assert code(lambda d: parse_step(d, context=20, vocab=vocab, width=0), data) == "out-of-range"
 
 
 @pytest.mark.parametrize(
@@ -185,13 +192,13 @@ def test_no_step_asks_for_more_than_its_answer_has_room_for(vocab: int) -> None:
 )
 def test_a_step_out_of_range_is_refused(count: int, answers: int, delta: int, extra: bytes, expected: str) -> None:
     step = Step(1, 4, answers, np.full(count, delta, np.uint32), np.zeros((count, 3), np.int64))
-    assert code(PARSERS["Step"], b"".join(step.parts()) + extra) == expected
+    assert code(PARSERS["Step"], b"".join(step_parts(step)) + extra) == expected
 
 
 def test_a_step_that_declares_more_than_it_has_is_refused_before_anything_is_made() -> None:
-    data = Step.layout.pack(1, 2**32 - 1, 4, 1)
+    data = STEP_HEAD.pack(1, 2**32 - 1, 4, 1)
     assert code(PARSERS["Step"], data) == "out-of-range"
-    assert code(lambda d: Step.parse(d, context=2**32, vocab=11, width=2**20), data) == "wrong-length"
+    assert code(lambda d: parse_step(d, context=2**32, vocab=11, width=2**20), data) == "wrong-length"
 
 
 def test_the_digest_is_of_logits_and_alarm() -> None:

@@ -13,9 +13,10 @@ from engine.errors import ProtocolError
 from engine.link.frames import FrameType, FrameWriter
 from engine.prf import Label, Stream
 from engine.prf.streams import ROWS
-from engine.session import ClientSession, Discarded, Material, State, Step
+from engine.session import ClientSession, Discarded, Material, State
 from engine.session.ledger import MAX_ROUND_BYTES, MAX_ROW, RowLedger
-from engine.session.messages import Answer, Block, Parts, Progress, Rewind, Stopped
+from engine.session.messages import Block, Parts, Progress, Rewind, Stopped, answer_parts, step_parts
+from engine.step import Answer, Step
 from tests.engine.session.conftest import make_terms
 
 MakeStep = Callable[..., Step]
@@ -194,7 +195,7 @@ def test_a_block_counts_until_the_step_of_its_last_row_has_ended(second: Any, st
     for first_row, count in ((1, 2), (3, 1)):
         node.receive(client.send_step(step(first_row, 3 + first_row, count)))
         assert node.queued_bytes == client.queued_bytes == 3 * 6
-        client.receive(node.send_answer(7, second.logits, 9, 1000))
+        client.receive(node.send_answer(second.answer()))
     assert node.queued_bytes == client.queued_bytes == 0
     assert node.position == client.position == 7
 
@@ -226,23 +227,23 @@ def test_a_wrong_step_is_refused(second: Any, step: MakeStep, first_row: int, po
     wrong = step(first_row, position, count)
     with pytest.raises(ValueError, match=expected):
         second.client.send_step(wrong)
-    assert code(tell, second, FrameType.STEP, wrong.parts()) == expected
+    assert code(tell, second, FrameType.STEP, step_parts(wrong)) == expected
 
 
 @pytest.mark.parametrize("first_row", [1, 2])
 def test_a_used_row_is_refused(second: Any, step: MakeStep, first_row: int) -> None:
     second.at(State.RUNNING)
-    second.client.receive(second.node.send_answer(7, second.logits, 9, 1000))
+    second.client.receive(second.node.send_answer(second.answer()))
     with pytest.raises(ValueError, match="row-reused"):
         second.client.send_step(step(first_row, 6, 1))
-    assert code(tell, second, FrameType.STEP, step(first_row, 6, 1).parts()) == "row-reused"
+    assert code(tell, second, FrameType.STEP, step_parts(step(first_row, 6, 1))) == "row-reused"
 
 
 @pytest.mark.parametrize("how", ["rewind", "stop"])
 def test_a_discarded_row_is_refused(second: Any, step: MakeStep, how: str) -> None:
     client, node = second.at(State.RUNNING).client, second.node
     if how == "rewind":
-        client.receive(node.send_answer(7, second.logits, 9, 1000))
+        client.receive(node.send_answer(second.answer()))
         node.receive(client.send_rewind(4))
     else:
         node.receive(client.send_stop())
@@ -250,7 +251,7 @@ def test_a_discarded_row_is_refused(second: Any, step: MakeStep, how: str) -> No
     assert node.position == client.position == 4
     with pytest.raises(ValueError, match="row-reused"):
         client.send_step(step(3, 4, 1))
-    assert code(tell, second, FrameType.STEP, step(3, 4, 1).parts()) == "row-reused"
+    assert code(tell, second, FrameType.STEP, step_parts(step(3, 4, 1))) == "row-reused"
 
 
 def test_a_step_goes_over_blocks_but_not_over_gaps() -> None:
@@ -287,7 +288,7 @@ def test_the_first_evaluator_gets_no_kappa(first: Any, second: Any, step: MakeSt
 def test_a_step_may_be_longer_than_a_block_of_the_context_only(first: Any) -> None:
     first.at(State.IDLE)
     long = Step(1, 4, 1, np.zeros(21, np.uint32), np.zeros((21, 0), np.int64))
-    assert code(tell, first, FrameType.STEP, long.parts()) == "out-of-range"
+    assert code(tell, first, FrameType.STEP, step_parts(long)) == "out-of-range"
 
 
 # Rewinding
@@ -324,16 +325,15 @@ def test_after_a_rewind_nothing_older_is_taken(second: Any) -> None:
 def test_an_answer_has_its_length(talk: Any) -> None:
     talk.at(State.RUNNING)
     with pytest.raises(ValueError, match="do not answer"):
-        talk.node.send_answer(7, talk.logits[:-1], 9, 1000)
-    answer = talk.client.receive(talk.node.send_answer(7, talk.logits, 9, 1000))
+        talk.node.send_answer(replace(talk.answer(), data=talk.logits[:-1]))
+    answer = talk.client.receive(talk.node.send_answer(talk.answer()))
     assert len(answer.data) == (33 if talk.role == 1 else 32)
 
 
 @pytest.mark.parametrize("head", [(2, 1), (1, 2), (0, 1)])
 def test_an_answer_to_something_else_is_refused(second: Any, head: tuple[int, int]) -> None:
     second.at(State.RUNNING)
-    wrong = Answer(*head, 9, 1000, 7, bytes(32))
-    assert code(hear, second, FrameType.ANSWER, wrong.parts()) == "out-of-range"
+    assert code(hear, second, FrameType.ANSWER, answer_parts(Answer(*head, 9, 1000, 7, bytes(32)))) == "out-of-range"
 
 
 @pytest.mark.parametrize("progress", [Progress(0, 3, 0, 2), Progress(0, 2, 0, 3)])
@@ -353,9 +353,9 @@ def test_an_answer_comes_after_its_material(second: Any, step: MakeStep) -> None
     client, node = second.at(State.IDLE).client, second.node
     node.receive(client.send_step(step(1, 4, 3)))  # all rows of the block, whose second section is missing
     with pytest.raises(ValueError, match="after the material"):
-        node.send_answer(7, second.logits, 9, 1000)
+        node.send_answer(second.answer())
     node.receive(client.send_material(1, 1, bytes(11), 11))
-    client.receive(node.send_answer(7, second.logits, 9, 1000))
+    client.receive(node.send_answer(second.answer()))
 
 
 # Stopping
@@ -373,7 +373,7 @@ def test_a_step_is_stopped(second: Any) -> None:
 
 def test_a_stop_that_crosses_the_answer_changes_nothing_but_the_queue(second: Any) -> None:
     client, node = second.at(State.RUNNING).client, second.node
-    stop, answer = client.send_stop(), node.send_answer(7, second.logits, 9, 1000)
+    stop, answer = client.send_stop(), node.send_answer(second.answer())
     node.receive(stop)
     assert node.state is State.LATE
     assert client.receive(answer).first_row == 1
@@ -389,7 +389,7 @@ def test_a_stop_that_crosses_the_answer_changes_nothing_but_the_queue(second: An
 
 def test_a_stop_that_comes_within_the_last_round_is_answered_and_stopped(second: Any) -> None:
     client, node = second.at(State.STOPPING).client, second.node
-    assert client.receive(node.send_answer(7, second.logits, 9, 1000)).first_row == 1
+    assert client.receive(node.send_answer(second.answer())).first_row == 1
     assert client.state is node.state is State.LATE
     client.receive(node.send_stopped_if_late())
     assert client.position == node.position == 6

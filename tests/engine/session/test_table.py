@@ -10,9 +10,10 @@ import pytest
 from engine.errors import ProtocolError
 from engine.link.frames import FrameType as F
 from engine.link.frames import FrameWriter
-from engine.session import Bye, Discarded, PeerError, State, Step
+from engine.session import Bye, Discarded, PeerError, State
 from engine.session.hello import Hello, Welcome
-from engine.session.messages import Answer, Block, Material, Progress, Rewind, Stopped, answer_digest
+from engine.session.messages import Block, Material, Progress, Rewind, Stopped, answer_digest, answer_parts, step_parts
+from engine.step import Answer, Step
 
 S = State
 ENDS = {F.ERROR: S.CLOSED, F.BYE: S.CLOSED}
@@ -48,7 +49,7 @@ def payload(talk: Any, kind: F, step: Callable[..., Step]) -> tuple[Any, ...]:
     terms, role = talk.client._terms, talk.role
     same = {"program": terms.program, "pack": terms.pack, "role": role, "start_id": terms.start_id, "nonce": "1" * 64}
     limits = {"queue_bytes": 100, "context": 20}
-    heard_step = step(1, 4).parts()
+    heard_step = step_parts(step(1, 4))
     answer = talk.logits if role == 1 else answer_digest(7, talk.logits)
     return {
         F.HELLO: lambda: (Hello(**same, **limits, epoch=0, seed="2" * 64, prefix=4).encode(),),
@@ -58,7 +59,7 @@ def payload(talk: Any, kind: F, step: Callable[..., Step]) -> tuple[Any, ...]:
         F.MATERIAL: Material(1, 1, bytes(11)).parts,
         F.STEP: lambda: heard_step if role == 2 else heard_step[:2],
         F.PROGRESS: Progress(1, 2, 1, 2).parts,
-        F.ANSWER: Answer(1, 1, 9, 1000, 7, answer).parts,
+        F.ANSWER: lambda: answer_parts(Answer(1, 1, 9, 1000, 7, answer)),
         F.REWIND: Rewind(4).parts,
         F.STOP: tuple,
         F.STOPPED: Stopped(1).parts,
@@ -101,7 +102,7 @@ def say(talk: Any, side: str, kind: F, step: Callable[..., Step]) -> object:
         ("node", F.WELCOME): node.send_welcome,
         ("node", F.READY): node.send_ready,
         ("node", F.PROGRESS): lambda: node.send_progress(0, 1),
-        ("node", F.ANSWER): lambda: node.send_answer(7, talk.logits, 9, 1000),
+        ("node", F.ANSWER): lambda: node.send_answer(talk.answer()),
         ("node", F.STOPPED): node.send_stopped,
         ("client", F.HELLO): client.send_hello,
         ("client", F.BLOCK): lambda: client.send_block(4, 2, client._rows.book.dealt_position),
@@ -150,7 +151,7 @@ def test_every_message_that_is_said_is_heard_the_same(second: Any, step: Callabl
     assert (heard.deltas == sent.deltas).all()
     assert (heard.kappa2 == sent.kappa2).all()
     assert client.receive(node.send_progress(1, 2)) == Progress(1, 2, 2, 2)
-    answer = client.receive(node.send_answer(7, second.logits, 9, 1000))
+    answer = client.receive(node.send_answer(second.answer()))
     assert (answer.first_row, answer.count, answer.rounds, answer.peer_bytes, answer.alarm) == (1, 1, 9, 1000, 7)
     assert bytes(answer.data) == answer_digest(7, second.logits)
     assert node.receive(client.send_rewind(5)) == Rewind(5)
