@@ -26,7 +26,7 @@ from threading import Event, Lock, Thread
 import numpy as np
 
 from engine.errors import LinkError, ProtocolError, SessionStopped, TrineError
-from engine.host.process import lasting, trim, work_ahead
+from engine.host.process import long_lived, trim, work_ahead
 from engine.link.allowance import Allowance
 from engine.link.link import Link
 from engine.parties.evaluator import Evaluator
@@ -59,7 +59,7 @@ class ServedSession:
         self._called: SimpleQueue[Link | ProtocolError | None] = SimpleQueue()
         self._held: Place | None = None
         self._place: tuple[int, int] | None = None  # the section that comes in pieces: first row, number
-        self._section, self._collected = lasting(0), 0  # and what came of it
+        self._section, self._collected = long_lived(0), 0  # and what came of it
         self._watching = Thread(target=self._guarded, args=(self._watch,), name="trine-watch", daemon=True)
         self._evaluator: Evaluator | None = None
         self._peer: PeerLink | None = None
@@ -139,7 +139,7 @@ class ServedSession:
         place = (piece.first_row, piece.section)
         if place != self._place:
             self._place, self._collected = place, 0
-            self._section = lasting(self._section_bytes(*place))
+            self._section = long_lived(self._section_bytes(*place))
         end = self._collected + len(piece.data)
         self._section[self._collected : end] = np.frombuffer(piece.data, np.uint8)
         self._collected = end
@@ -162,7 +162,7 @@ class ServedSession:
 
     def _forget(self) -> None:
         """Material of discarded rows that came in part, or waits for the preparer."""
-        self._place, self._section = None, lasting(0)
+        self._place, self._section = None, long_lived(0)
         with suppress(Empty):
             while True:
                 self._jobs.get_nowait()
@@ -346,7 +346,7 @@ class ServedSession:
             thread.join()
         if self._peer is not None:  # it may have come while the others were ending
             self._peer.abort()
-        self._evaluator, self._section = None, lasting(0)
+        self._evaluator, self._section = None, long_lived(0)
 
     def _running(self) -> Evaluator:
         if self._evaluator is None:

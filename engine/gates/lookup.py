@@ -21,15 +21,9 @@ from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels import lookups as kernels
-from engine.rows.run import Extent
 from engine.wire import Opening, Rho
 
 NARROW = 3  #: degree of the fits to cells of at most 1/2; those of a higher one have cells of 1
-
-
-def times(extent: Extent, factor: int) -> Extent:
-    """So many words an element."""
-    return Extent(extent.row * factor, extent.key * factor)
 
 
 def deal_bits(d: Dealing, name: str, x: Rho, window: Window) -> Ring:
@@ -61,7 +55,7 @@ def powers_of(x: Ring, window: Window, degree: int, power: int) -> Ring:
 def deal(d: Dealing, x: Rho, table: str, window: Window, degree: int, out: int, power: int) -> Rho:
     """ρ of f(x); w's masks are the first round's κ."""
     del table
-    wide = times(x.extent, degree)
+    wide = x.extent.scaled(degree)
     sigma = deal_bits(d, "u", x, window)
     weights = sigma[:, None] * powers_of(x.rho, window, degree - 1, power)
     d.share("r", weights)
@@ -74,7 +68,7 @@ def deal(d: Dealing, x: Rho, table: str, window: Window, degree: int, out: int, 
 
 def evaluate(e: Evaluation, x: Opening, table: str, window: Window, degree: int, out: int, power: int) -> Opening:
     """Opens f(x) at `out` + `power` fraction bits, two rounds; within the fit's error, |T_n|·2^-(2n - 1) and a few units."""
-    wide = times(x.extent, degree)
+    wide = x.extent.scaled(degree)
     shares = e.share("r", wide)
     kappa, last = e.kappa("w", wide), e.kappa("z", x.extent)
     values = read_bits(e, "u", x, window, e.weights.tables[table])

@@ -12,7 +12,6 @@ two levels, 704 for 24 levels. Online: 8 bytes each way.
 import numpy as np
 
 from engine.functions.tables import WideWindow, signed_binomials
-from engine.gates.lookup import times
 from engine.program.clear import Clear
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
@@ -29,7 +28,7 @@ def _place(side: Dealing | Evaluation) -> int:
 def deal(d: Dealing, x: Rho, table: str, window: WideWindow, out: int, power: int) -> Rho:
     """ρ of f(x)."""
     del table, out
-    one, two = d.kappa("root", times(x.extent, 2))
+    one, two = d.kappa("root", x.extent.scaled(2))
     last1, last2 = d.kappa("z", x.extent)
     columns = window.degree + 1
     rho = np.ascontiguousarray(x.rho).reshape(-1)
@@ -45,7 +44,7 @@ def evaluate(e: Evaluation, x: Opening, table: str, window: WideWindow, out: int
     del out
     columns = window.degree + 1
     words = window.tree.words(columns)
-    root, last = e.kappa("root", times(x.extent, 2)), e.kappa("z", x.extent)
+    root, last = e.kappa("root", x.extent.scaled(2)), e.kappa("z", x.extent)
     key = e.both("points", x.extent, words).reshape(-1, words)
     values, total = e.weights.tables[table].reshape(columns, window.tree.starts[-1]), np.empty(key.shape[0], np.int64)
     c, roots = np.ascontiguousarray(x.c).reshape(-1), root.reshape(-1, 2)

@@ -34,7 +34,7 @@ DESKTOP_BYTES = 16 << 20
 """By the desktop, whose sections of 64 rows are 15 MB: 0.66 GB at most. With 4 MB it has 0.55 GB, and a row takes 10 ms longer
 to deal; with 32 MB it has 0.81."""
 _KEPT_BYTES = 256 << 20
-_LASTING_BYTES = 1 << 20
+_MAPPED_FROM = 1 << 20
 _PAGE = 2 << 20  # a huge one: of a smaller part of it, the kernel would only note that it is free
 _DONT_NEED = 4  # of <sys/mman.h>, on Linux
 MOVE_FLAGS = 1 | 2 | 4  # MREMAP_MAYMOVE, _FIXED, _DONTUNMAP: the words go, the range stays (Linux 5.7)
@@ -47,8 +47,9 @@ def tune_process(kept: int) -> None:
 
     A gate's arrays live for microseconds. The C library gives those above 128 kB back to the kernel each time, which hands
     out every page anew, zeroed: receiving what is dealt for a row of the 135M model took 18 ms in place of 8, in messages of
-    15 MB. What lives for seconds should not lie among them: see `lasting`. All threads share one arena: another thread's own is
-    given back whenever it is empty, whatever is to be kept, and dealing spent a seventh of its time in writing to fresh pages.
+    15 MB. What lives for seconds should not lie among them: see `long_lived`. All threads share one arena: another
+    thread's own is given back whenever it is empty, whatever is to be kept, and dealing spent a seventh of its time in writing
+    to fresh pages.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     _ask_for(SLICE_SECONDS)
@@ -93,14 +94,14 @@ def _of_linux(name: str, returns: type[Any] = ctypes.c_int) -> Callable[..., int
     return function
 
 
-def lasting(size: int, pool: Pool | None = None) -> NDArray[np.uint8]:
+def long_lived(size: int, pool: Pool | None = None) -> NDArray[np.uint8]:
     """That many bytes for what lives for seconds (prepared rows).
 
     Large ones lie in a mapping of their own, of huge pages where there are some, and go back to the kernel with their holder;
     among the arrays that live for microseconds they would keep the C library from giving anything back. Like numpy's `empty`
     they hold anything: pages that were given back, to this `pool` or else to the process's own, are used first.
     """
-    if size < _LASTING_BYTES:
+    if size < _MAPPED_FROM:
         return np.empty(size, np.uint8)
     array = np.frombuffer(_mapped(size, huge=True), np.uint8)
     pool = pool or _pool
@@ -131,9 +132,9 @@ def _mapped(size: int, *, huge: bool) -> mmap.mmap:
 
 
 def give_back(spent: NDArray[Any], before: int = 0, pool: Pool | None = None) -> None:
-    """Give the whole huge pages of a contiguous part of a `lasting` array back: some to the next of them, others to the kernel.
+    """Give the whole huge pages of a part of a `long_lived` array back: some to the next such array, others to the kernel.
 
-    Its words must never be read again: they are zero or what they were. Of its first `before` bytes that was done earlier.
+    The part is contiguous; its words must never be read again: they are zero or what they were. Of its first `before` bytes that was done earlier.
     (Linux only.)
     """
     pool = pool or _pool
@@ -151,7 +152,7 @@ def _whole_pages(array: NDArray[Any]) -> range:
 
 
 class Pool:
-    """Memory of at most `size` huge pages on its way from one `lasting` array to another.
+    """Memory of at most `size` huge pages on its way from one `long_lived` array to another.
 
     A virtual machine's kernel may give free memory on to its host at once, and then it takes twenty times as long to get it
     again as to write it: 0.5 GB/s in place of 10 (measured). Prepared rows are 9 MB a token at the second node.

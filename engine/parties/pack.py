@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from engine.host.process import lasting
+from engine.host.process import long_lived
 from engine.models.config import ModelSpec
 from engine.parties.masks import SeedStream, tiles
 from engine.ring.fixed import Ring
@@ -115,7 +115,7 @@ def half_bytes(spec: ModelSpec) -> int:
 
 def _halves(role: int, stream: SeedStream, spec: ModelSpec, masked: dict[str, Ring]) -> dict[str, Ring | Low40]:
     """A_i of each tensor, all in one mapping: in huge pages a processor reads ahead."""
-    room, at = lasting(half_bytes(spec)), 0
+    room, at = long_lived(half_bytes(spec)), 0
     halves: dict[str, Ring | Low40] = {}
     for name in sorted(spec.tensors().keys() - {"embed"}, key=lambda name: name in spec.low40):  # 8-byte words first: aligned
         shape, words = masked[name].shape, masked[name].size

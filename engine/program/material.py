@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.host.process import give_back, lasting
+from engine.host.process import give_back, long_lived
 from engine.prf import Stream
 from engine.program.codec import unpacked
 from engine.program.plan import Plan
@@ -85,13 +85,13 @@ def prepare(
     material = Material(plan, role, section, rows, stream)
     drawn = plan.drawn[role - 1]
     words = drawn.words - drawn.online_words
-    tape = lasting(8 * rows.count * words).view(np.int64).reshape(rows.count, words)
+    tape = long_lived(8 * rows.count * words).view(np.int64).reshape(rows.count, words)
     fill_tape(tape, stream, section, rows, drawn.online_words)
     for key, place in drawn.ahead.items():
         material.add(key, tape[:, place.start - drawn.online_words : place.stop - drawn.online_words])
     data = np.frombuffer(dealt, np.uint8)
     if not data.flags.writeable or data.ctypes.data % 8:
-        data, given = lasting(data.size), data  # kernels are compiled for aligned, writable words
+        data, given = long_lived(data.size), data  # kernels are compiled for aligned, writable words
         data[:] = given
     a_row, places = (plan.both_words, plan.both) if role == 1 else (plan.dealt_words, plan.dealt)
     at_keyed = a_row * 8 * rows.count

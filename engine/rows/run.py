@@ -18,6 +18,10 @@ class Extent(NamedTuple):
     row: int = 0
     key: int = 0
 
+    def scaled(self, factor: int) -> "Extent":
+        """As many rows and keys, with `factor` words in place of each element."""
+        return Extent(self.row * factor, self.key * factor)
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -85,24 +85,24 @@ _LOWER, _UPPER, _W, _X = range(4)
 
 
 @instruction
-def _clear(builder: ir.IRBuilder) -> None:
+def _zero_sums(builder: ir.IRBuilder) -> None:
     _call(builder, "tilezero", _I8(_LOWER))
     _call(builder, "tilezero", _I8(_UPPER))
 
 
 @instruction
-def _again(builder: ir.IRBuilder, sums: ir.Value) -> None:
+def _load_sums(builder: ir.IRBuilder, sums: ir.Value) -> None:
     _load(builder, _LOWER, sums, 0)
     _load(builder, _UPPER, sums, 1)
 
 
 @instruction
-def _keep(builder: ir.IRBuilder, sums: ir.Value) -> None:
+def _store_sums(builder: ir.IRBuilder, sums: ir.Value) -> None:
     _call(builder, "tilestored64", _I8(_LOWER), sums, _I64(_LINE))
     _call(builder, "tilestored64", _I8(_UPPER), _at(builder, sums, _TILE), _I64(_LINE))
 
 
-def _two_sums(s: int) -> Callable[..., None]:
+def _two_diagonals(s: int) -> Callable[..., None]:
     """Of one block, to the tiles of the sums s - 1 and s: in an order in which each product loads one tile only.
 
     Four tiles are in use: with all eight, each product took twice as long whenever the core's other thread was busy.
@@ -122,7 +122,9 @@ def _two_sums(s: int) -> Callable[..., None]:
     return zigzag
 
 
-_to_7, _to_5, _to_4, _to_3, _to_2, _to_1, _to_0 = (_two_sums(s) for s in (7, 5, 4, 3, 2, 1, 0))
+_diagonals_6_7, _diagonals_4_5, _diagonals_3_4, _diagonals_2_3, _diagonals_1_2, _diagonals_0_1, _diagonal_0 = (
+    _two_diagonals(s) for s in (7, 5, 4, 3, 2, 1, 0)
+)
 
 
 def _shuffled(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
@@ -155,20 +157,20 @@ def _store(builder: ir.IRBuilder, lines: list[ir.Value], address: ir.Value, apar
         builder.store(line, builder.bitcast(_at(builder, address, apart * i), _BYTES.as_pointer()), align=1)
 
 
-def _take_apart(width: int) -> Callable[..., None]:
+def _split_limbs(width: int) -> Callable[..., None]:
     """64 words of so many bytes: a line of each limb, in tiles behind each other."""
 
     @instruction
-    def take_apart(builder: ir.IRBuilder, words: ir.Value, tiles: ir.Value) -> None:
+    def split_limbs(builder: ir.IRBuilder, words: ir.Value, tiles: ir.Value) -> None:
         each = _LINE // width
         order = [width * word + limb for limb in range(width) for word in range(each)]
         lines = [_shuffled(builder, line, line, order) for line in _lines(builder, words, width)]
         _store(builder, _transposed(builder, lines), tiles, _TILE)
 
-    return take_apart
+    return split_limbs
 
 
-_take_apart_8, _take_apart_4, _take_apart_1 = (_take_apart(width) for width in (8, 4, 1))
+_split_limbs_8, _split_limbs_4, _split_limbs_1 = (_split_limbs(width) for width in (8, 4, 1))
 
 
 @instruction
@@ -190,27 +192,27 @@ def _spread(x: Ring, tiles: Limbs) -> None:
             )  # the last block ends where the rows end; what it shares with the one before is 0 here
             for j in range(min(_SIDE, rows - r)):
                 if at == _LINE * k:
-                    _take_apart_8(x, 8 * ((r + j) * inner + at), tiles, block + _LINE * j)
+                    _split_limbs_8(x, 8 * ((r + j) * inner + at), tiles, block + _LINE * j)
                 else:
                     for i in range(_LINE * k, inner):
                         last[i - at] = x[r + j, i]
-                    _take_apart_8(last, 0, tiles, block + _LINE * j)
+                    _split_limbs_8(last, 0, tiles, block + _LINE * j)
             for limb in range(_LIMBS):
                 _turn(tiles, block + _TILE * limb)
 
 
 @inlined
-def _two(
+def _add_diagonals(
     sums_of: Callable[..., None], s: int, near: int, far: int, w: Limbs, x: Limbs, at: int, sums: NDArray[np.uint32]
 ) -> None:
     """The sums s - 1 and s of the blocks from `near` up to `far`, added to those of the blocks before."""
     if near == 0:
-        _clear()
+        _zero_sums()
     else:
-        _again(sums, s * _TILE)
+        _load_sums(sums, s * _TILE)
     for k in range(near, far):
         sums_of(w, _BLOCK * k, x, at + _BLOCK * k)
-    _keep(sums, s * _TILE)
+    _store_sums(sums, s * _TILE)
 
 
 def _join(limbs: int) -> Callable[..., None]:
@@ -257,14 +259,14 @@ def _add_columns(
         for near in range(0, count, NEAR):
             far = min(near + NEAR, count)
             if limbs == _LIMBS:
-                _two(_to_7, 7, near, far, part, x, block, sums)
-                _two(_to_5, 5, near, far, part, x, block, sums)
-                _two(_to_3, 3, near, far, part, x, block, sums)
-                _two(_to_1, 1, near, far, part, x, block, sums)
+                _add_diagonals(_diagonals_6_7, 7, near, far, part, x, block, sums)
+                _add_diagonals(_diagonals_4_5, 5, near, far, part, x, block, sums)
+                _add_diagonals(_diagonals_2_3, 3, near, far, part, x, block, sums)
+                _add_diagonals(_diagonals_0_1, 1, near, far, part, x, block, sums)
             else:
-                _two(_to_4, 4, near, far, part, x, block, sums)
-                _two(_to_2, 2, near, far, part, x, block, sums)
-                _two(_to_0, 0, near, far, part, x, block, sums)
+                _add_diagonals(_diagonals_3_4, 4, near, far, part, x, block, sums)
+                _add_diagonals(_diagonals_1_2, 2, near, far, part, x, block, sums)
+                _add_diagonals(_diagonal_0, 0, near, far, part, x, block, sums)
         if limbs == _LIMBS:
             _join_8(sums, 0, total, 0)
         else:
@@ -283,7 +285,7 @@ def _multiply(x: Limbs, w: Ring, limbs: int, part: Limbs, sums: NDArray[np.uint3
             for k in range(count):
                 at = min(_LINE * (first + k), inner - _LINE)
                 for i in range(min(_SIDE, outer - o)):
-                    _take_apart_8(w, 8 * ((o + i) * inner + at), part, _BLOCK * k + _LINE * i)
+                    _split_limbs_8(w, 8 * ((o + i) * inner + at), part, _BLOCK * k + _LINE * i)
             _add_columns(x, part, limbs, first, count, blocks, sums, out, o)
     _release()
 
@@ -302,8 +304,8 @@ def _multiply_low40(
                 at = min(_LINE * (first + k), inner - _LINE)
                 for i in range(min(_SIDE, outer - o)):
                     word = (o + i) * inner + at
-                    _take_apart_4(low, 4 * word, part, _BLOCK * k + _LINE * i)
-                    _take_apart_1(high, word, part, _BLOCK * k + 4 * _TILE + _LINE * i)
+                    _split_limbs_4(low, 4 * word, part, _BLOCK * k + _LINE * i)
+                    _split_limbs_1(high, word, part, _BLOCK * k + 4 * _TILE + _LINE * i)
             _add_columns(x, part, _LOW_LIMBS, first, count, blocks, sums, out, o)
     _release()
 

@@ -39,7 +39,7 @@ def _quarter(s: NDArray[np.uint32], a: int, b: int, c: int, d: int) -> None:
 
 
 @kernel
-def halves(seeds: Ring, second: bool, out: Ring) -> None:
+def half_blocks(seeds: Ring, second: bool, out: Ring) -> None:
     """``out[i]``: half of the block of the key `seed` (16 bytes) and the counter and nonce `salt`, the first one or the
     second. seeds [N, 4] are two words of seed and two of salt; out [N, 4]. (A block's way out of the lanes is half its time.)
     """

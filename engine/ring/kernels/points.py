@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.ring.fixed import Ring
-from engine.ring.kernels.chacha import halves
+from engine.ring.kernels.chacha import half_blocks
 from engine.ring.kernels.jit import kernel
 from engine.ring.kernels.lookups import Table, fixed_powers
 
@@ -100,7 +100,7 @@ def deal_points(
         shift = tree.lo + depth - level
         if level >= tree.top and (level - tree.top) % STEP == 0:
             at = 2 * depth + columns * ((level - tree.top) // STEP)
-            halves(seeds, True, grown)
+            half_blocks(seeds, True, grown)
             for i in range(count):
                 fixed_powers(rho[i : i + 1], shift, columns - 1, q, powers)
                 for e in range(columns):
@@ -108,7 +108,7 @@ def deal_points(
                     key[i, at + e] = (powers[0, e] - difference) * (1 - 2 * bits[2 * i + 1])
         if level == depth:
             break
-        halves(seeds, False, grown)
+        half_blocks(seeds, False, grown)
         for i in range(count):
             keep = (rho[i] >> np.int64(shift - 1)) & np.int64(1)
             lose = 1 - keep
@@ -170,7 +170,7 @@ def read_points(
         found = 0  # leaves so far: by stage, then by value, then by rising x_hi
         for stage in range(stages + 1):
             for level in range(top + STEP * (stage - 1) if stage else 0, top + STEP * stage):
-                halves(seeds[: count * nodes], False, grown)
+                half_blocks(seeds[: count * nodes], False, grown)
                 for i in range(count):
                     w0, w1 = key[start + i, 2 * level], key[start + i, 2 * level + 1]
                     for node in range(i * nodes, (i + 1) * nodes):
@@ -201,7 +201,7 @@ def read_points(
                 found += _leaves(hi, stage, nodes) - first
             seeds, below, bits, below_bits = below, seeds, below_bits, bits
             nodes = REFINED
-        halves(ends[:found], True, words)
+        half_blocks(ends[:found], True, words)
         here = slice(start, start + count)
         _gather(c[here], key[here], tree, words, end_bits, table, binomial, q, out[here])
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engine.host import process
-from engine.host.process import Pool, give_back, keep_apart, lasting, sparse, trim
+from engine.host.process import Pool, give_back, keep_apart, long_lived, sparse, trim
 
 PROGRAM = """
 import sys
@@ -78,7 +78,7 @@ def test_processes_share_a_core_where_there_is_only_one() -> None:
 
 @pytest.mark.parametrize("size", [0, 1000, 3 << 20])
 def test_lasting_memory_can_be_written_and_read_as_words(size: int) -> None:
-    held = lasting(size)
+    held = long_lived(size)
     assert held.size == size
     held[:] = 255
     assert (held.view(np.int64) == -1).all()
@@ -88,7 +88,7 @@ def test_lasting_memory_can_be_written_and_read_as_words(size: int) -> None:
 def test_large_lasting_memory_goes_back_when_nobody_holds_it() -> None:
     """Whatever was asked for after it."""
     before = _private()
-    held = lasting(64 << 20)
+    held = long_lived(64 << 20)
     held[:] = 1
     later = np.ones(1000)
     assert _private() > before + (60 << 20)
@@ -106,7 +106,7 @@ def _private() -> int:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux is told")
 def test_a_part_that_is_given_back_takes_no_memory_and_the_rest_keeps_its_words() -> None:
-    array = lasting(40 << 20).view(np.int64)
+    array = long_lived(40 << 20).view(np.int64)
     array[:] = 7
     before, half = _private(), array.size // 2
     give_back(array[:half])
@@ -127,12 +127,12 @@ def pool() -> Iterator[Pool]:
 
 def test_what_is_given_back_is_the_next_arrays_memory(pool: Pool) -> None:
     """Of 12 MB only the ends are asked for anew; what held the rest reads zeros, and cannot touch it."""
-    array = lasting(24 << 20, pool)
+    array = long_lived(24 << 20, pool)
     array[:] = 7
     given = array[: 12 << 20]
     give_back(given, pool=pool)
     before = _private()
-    later = lasting(12 << 20, pool)
+    later = long_lived(12 << 20, pool)
     later[:] = 9
     assert _private() <= before + (5 << 20)
     left = given == 7
@@ -147,7 +147,7 @@ def test_what_is_given_back_is_the_next_arrays_memory(pool: Pool) -> None:
 
 def test_a_process_that_may_not_reserve_the_pool_goes_without(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is given back is the kernel's at once."""
-    array = lasting(16 << 20, pool)
+    array = long_lived(16 << 20, pool)
     array[:] = 7
     before = _private()
 
@@ -162,7 +162,7 @@ def test_a_process_that_may_not_reserve_the_pool_goes_without(pool: Pool, monkey
 
 
 def test_the_pool_has_an_end_and_the_kernel_gets_the_rest(pool: Pool) -> None:
-    array = lasting(40 << 20, pool)
+    array = long_lived(40 << 20, pool)
     array[:] = 7
     before = _private()
     give_back(array, pool=pool)
@@ -175,11 +175,11 @@ def test_the_pool_has_an_end_and_the_kernel_gets_the_rest(pool: Pool) -> None:
 
 def test_a_kernel_that_moves_no_pages_gets_them_back(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what was to be there can be written to."""
-    array = lasting(24 << 20, pool)
+    array = long_lived(24 << 20, pool)
     array[:] = 7
     give_back(array[: 6 << 20], pool=pool)
     monkeypatch.setattr(process, "MOVE_FLAGS", 1 << 30)
-    later = lasting(12 << 20, pool)
+    later = long_lived(12 << 20, pool)
     later[:] = 9
     before = _private()
     give_back(array[12 << 20 :], pool=pool)
@@ -190,7 +190,7 @@ def test_a_kernel_that_moves_no_pages_gets_them_back(pool: Pool, monkeypatch: py
 
 def test_what_was_given_back_is_not_given_again(pool: Pool) -> None:
     """Rows are used one by one: each time all the used ones are named."""
-    array = lasting(8 << 20, pool)
+    array = long_lived(8 << 20, pool)
     array[:] = 7
     for stop in range(1 << 20, 9 << 20, 1 << 20):
         give_back(array[:stop], stop - (1 << 20), pool)
@@ -201,7 +201,7 @@ def test_what_was_given_back_is_not_given_again(pool: Pool) -> None:
 @pytest.mark.parametrize("size", [0, 8, 1 << 12, 1 << 21])
 def test_nothing_is_given_back_beyond_the_part(size: int) -> None:
     """Whole huge pages only: of a small part none."""
-    array = lasting(8 << 20)
+    array = long_lived(8 << 20)
     array[:] = 7
     give_back(array[100 : 100 + size])
     assert (array[:100] == 7).all()
@@ -256,7 +256,7 @@ def test_what_was_freed_is_given_back_on_demand() -> None:
 def test_giving_back_twice_or_nothing_is_no_harm() -> None:
     trim()
     trim()
-    array = lasting(4 << 20)
+    array = long_lived(4 << 20)
     give_back(array)
     give_back(array)
     give_back(array[:0])

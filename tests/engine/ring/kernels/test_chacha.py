@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.ring.kernels.chacha import LANES, halves
+from engine.ring.kernels.chacha import LANES, half_blocks
 from tests.engine.gates.alone import words
 from tests.engine.ring.kernels.plain_chacha import block
 
@@ -74,7 +74,7 @@ def blocks(seeds: NDArray[np.int64]) -> list[bytes]:
     """Each seed's whole block."""
     out = np.zeros((2, len(seeds) + 1, 4), np.int64)
     for half in (0, 1):
-        halves(seeds, bool(half), out[half, : len(seeds)])
+        half_blocks(seeds, bool(half), out[half, : len(seeds)])
     assert not out[:, len(seeds)].any()
     return [out[:, i].tobytes() for i in range(len(seeds))]
 
