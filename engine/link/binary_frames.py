@@ -49,13 +49,12 @@ class FrameSplitter:
     Args:
         masked: whether the other side masks its frames, as a client must.
         limit: the longest message, in bytes, until `limit` is set to something else.
-        between_frames: whether the first byte to come begins a frame; if not, no byte is for it.
     """
 
-    def __init__(self, *, masked: bool, limit: int, between_frames: bool) -> None:
+    def __init__(self, *, masked: bool, limit: int) -> None:
         self.limit = limit
         self._masked = _MASKED if masked else 0
-        self._ours = between_frames
+        self._ours = True  # until something comes that is not for it
         self._head = b""  # of a frame whose size is not known yet
         self._frame = bytearray()  # room for one that is not whole
         self._needed = self._body = self._filled = 0

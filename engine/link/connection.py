@@ -99,7 +99,7 @@ class Connection:
         finally:
             self._leave()
 
-    def receive(self, timeout: float | None = None) -> bytes | bytearray:
+    def receive(self, timeout: float | None = None) -> bytes:
         """The next message; LinkError after `timeout` seconds or when the connection fails.
 
         ProtocolError oversized or malformed if what came is no message.
@@ -110,7 +110,7 @@ class Connection:
         finally:
             self._leave(reading=True)
 
-    def exchange(self, data: Data, timeout: float | None = 60.0) -> bytes | bytearray:
+    def exchange(self, data: Data, timeout: float | None = 60.0) -> bytes:
         """Send a message and return the next one that comes; errors as `receive`."""
         ticket = self._enter(data, reading=True)
         try:
@@ -207,7 +207,7 @@ class Connection:
 
     # Waiting
 
-    def _wait(self, ticket: int, timeout: float | None) -> bytes | bytearray:
+    def _wait(self, ticket: int, timeout: float | None) -> bytes:
         """The next message, once the outgoing byte number `ticket` has left too."""
         now = time.monotonic()
         deadline = None if timeout is None else now + timeout

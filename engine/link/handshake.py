@@ -59,10 +59,10 @@ def connect(
     deadline = time.monotonic() + handshake_timeout
     websocket = ClientProtocol(WebSocketURI(True, NAME, port, path, ""), max_size=options.first_limit, logger=MUTE)
 
-    def ask(sock: ssl.SSLSocket, _: str) -> Steps[_Begun]:
+    def ask(sock: ssl.SSLSocket, fingerprint: str) -> Steps[_Begun]:
         websocket.send_request(websocket.connect())
-        early, between_frames = yield from _converse(sock, websocket)
-        return _Begun(path, early, between_frames, options)
+        _response, early = yield from _converse(sock, websocket)
+        return _Begun(path, early, options)
 
     try:
         plain = socket.create_connection((host, port), handshake_timeout)
@@ -103,12 +103,11 @@ def answering(
     websocket = ServerProtocol(origins=[None], max_size=options.first_limit, logger=MUTE)
 
     def reply(sock: ssl.SSLSocket, fingerprint: str) -> Steps[_Begun]:
-        (request, *early), between_frames = yield from _converse(sock, websocket)
-        # Before its answer, a server's protocol makes nothing else of the first bytes.
+        request, early = yield from _converse(sock, websocket)
         path = _answer(websocket, cast(Request, request), fingerprint, admit)
         yield from _send(sock, websocket)
         _refuse_if_failed(websocket)
-        return _Begun(path, early, between_frames, replace(options, ping_interval=None) if path in unwatched else options)
+        return _Begun(path, early, replace(options, ping_interval=None) if path in unwatched else options)
 
     return _handshake(plain, tls, _address(plain), websocket, reply)
 
@@ -118,8 +117,7 @@ class _Begun:
     """What the websocket handshake has settled."""
 
     path: str
-    early: list[Event] = field(repr=False)  # what the library made of bytes behind the peer's HTTP head
-    between_frames: bool  # whether there were none
+    early: bytes = field(repr=False)  # what came behind the peer's HTTP head
     options: LinkOptions
 
 
@@ -131,7 +129,9 @@ def _handshake(
         fingerprint = yield from _secure(sock, tls)
         begun = yield from upgrade(sock, fingerprint)
         now = time.monotonic()
-        protocol = LinkProtocol(websocket, begun.early, begun.options, now, between_frames=begun.between_frames)
+        protocol = LinkProtocol(websocket, begun.options, now)
+        if begun.early:
+            protocol.receive_data(memoryview(begun.early), now)
         return Connection(sock, protocol, path=begun.path, peer_fingerprint=fingerprint, party=party)
 
 
@@ -200,27 +200,31 @@ def _secure(sock: ssl.SSLSocket, tls: Tls) -> Steps[str]:
             return tls.peer(sock)
 
 
-def _converse(sock: ssl.SSLSocket, websocket: WebSocket) -> Steps[tuple[list[Event], bool]]:
-    """Send what is to be sent and return what the peer's HTTP head and the bytes after it hold, and whether there are none."""
+def _converse(sock: ssl.SSLSocket, websocket: WebSocket) -> Steps[tuple[Event, bytes]]:
+    """Send what is to be sent; returns what the peer's HTTP head says, and the bytes that came behind it."""
     try:
         yield from _send(sock, websocket)
     except OSError as broken:
         raise _why_broken(sock, broken) from broken
-    read, data = 0, b""
-    while not (events := websocket.events_received()):
+    came = b""
+    while True:
         try:
             data = sock.recv(HEAD_LIMIT)
         except ssl.SSLWantReadError:
             yield select.POLLIN
             continue
-        read += len(data)
+        came += data
         if not data:
             raise LinkError("hung up during the handshake")
-        if read > HEAD_LIMIT:
+        if len(came) > HEAD_LIMIT:
             raise LinkError(f"sent more than {HEAD_LIMIT} bytes before the handshake was over")
-        websocket.receive_data(data)
-        _refuse_if_failed(websocket)
-    return events, len(events) == 1 and data.endswith(_HEAD_END)
+        cut = max(0, len(data) - len(came.partition(_HEAD_END)[2]))
+        # Behind the head of a refusal there may be a body, which is the library's, too.
+        for piece, behind in ((data[:cut], data[cut:]), (data[cut:], b"")):
+            websocket.receive_data(piece)
+            _refuse_if_failed(websocket)
+            if events := websocket.events_received():
+                return events[0], behind
 
 
 def _why_broken(sock: ssl.SSLSocket, broken: OSError) -> OSError:

@@ -21,11 +21,11 @@ class Link(Protocol):
     def send(self, data: Data, timeout: float | None = 60.0) -> None:
         """Send a message; LinkError if it cannot be."""
 
-    def receive(self, timeout: float | None = None) -> bytes | bytearray:
+    def receive(self, timeout: float | None = None) -> bytes:
         """The next message; LinkError after `timeout` seconds or when the link is gone."""
         ...
 
-    def exchange(self, data: Data, timeout: float | None = 60.0) -> bytes | bytearray:
+    def exchange(self, data: Data, timeout: float | None = 60.0) -> bytes:
         """Send a message and return the next one that comes."""
         ...
 

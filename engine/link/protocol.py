@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import Event, Side
+from websockets.protocol import Side
 from websockets.server import ServerProtocol
 
 from engine.errors import LinkError, ProtocolError, TrineError
@@ -79,29 +78,18 @@ class LinkProtocol:
     - calls `look` at `keepalive.next_look()` at the latest.
     """
 
-    def __init__(
-        self, websocket: WebSocket, early: Sequence[Event], options: LinkOptions, now: float, *, between_frames: bool
-    ) -> None:
-        """Take over from the handshake.
-
-        Args:
-            websocket: the library's protocol, with its handshake done.
-            early: what it made of bytes that came behind the peer's part of the handshake.
-            options: the link's limits.
-            now: the time.
-            between_frames: whether the first byte to come begins a frame; if not, the library reads all of this link.
-        """
-        self.messages: deque[bytes | bytearray] = deque()
+    def __init__(self, websocket: WebSocket, options: LinkOptions, now: float) -> None:
+        """Take over from the handshake: `websocket` has done it, and has been given nothing that came behind it."""
+        self.messages: deque[bytes] = deque()
         self.error: TrineError | None = None
         self.has_data_to_send = False
         self.keepalive = Keepalive(options.ping_interval, options.ping_timeout, now)
         self._websocket = websocket
         self._masks = websocket.side is Side.CLIENT
         self._max_size = options.max_size
-        self._splitter = FrameSplitter(masked=not self._masks, limit=options.first_limit, between_frames=between_frames)
+        self._splitter = FrameSplitter(masked=not self._masks, limit=options.first_limit)
         self._controls = Allowance(_CONTROLS_AT_ONCE, _CONTROLS_A_SECOND, now)
         self._empty = 0
-        self._hear(early, now)
 
     # What came in
 
@@ -111,13 +99,11 @@ class LinkProtocol:
         whole = False
         for piece in self._splitter.split(data):
             if isinstance(piece, bytes):
-                self._take(piece)
+                self.messages.append(piece)
+                self._splitter.limit = self._max_size  # the first message is over
                 whole = True
             else:
-                self._websocket.max_message_size = self._splitter.limit
-                # A view does where bytes are asked for: the library appends it to its own buffer.
-                self._websocket.receive_data(cast(bytes, piece))
-                whole |= self._hear(self._websocket.events_received(), now)
+                whole |= self._hear(piece, now)
                 if self.error is not None:
                     return
         if whole:
@@ -171,13 +157,13 @@ class LinkProtocol:
 
     # Inside
 
-    def _take(self, message: bytes | bytearray) -> None:
-        self._splitter.limit = self._max_size  # the first message is over
-        self.messages.append(message)
-
-    def _hear(self, events: Sequence[Event], now: float) -> bool:
-        """Sort what the library made of bytes; whether it made anything."""
-        self.has_data_to_send = True  # perhaps: pongs, the answer to a close, the complaint about an error
+    def _hear(self, data: memoryview, now: float) -> bool:
+        """Let the library judge a control frame, or all from something else on; whether it made anything of that."""
+        self._websocket.max_message_size = self._splitter.limit
+        # A view does where bytes are asked for: the library appends it to its own buffer.
+        self._websocket.receive_data(cast(bytes, data))
+        self.has_data_to_send = True  # perhaps: a pong, the answer to a close, the complaint about an error
+        events = self._websocket.events_received()
         for event in events:
             if self.error is None and isinstance(event, Frame):
                 self._sort(event, now)
@@ -192,10 +178,8 @@ class LinkProtocol:
                 self._fail(ProtocolError("malformed", "pings and pongs without end"))
         elif frame.opcode is Opcode.CLOSE:
             self._fail(LinkError("the other side closed the connection"))
-        elif frame.opcode is not Opcode.BINARY or not frame.fin:
+        else:  # a whole binary one has been cut out before
             self._fail(ProtocolError("malformed", f"a {frame.opcode.name} frame"))
-        else:
-            self._take(cast("bytes | bytearray", frame.data))
 
     def _fail(self, error: TrineError) -> None:
         if self.error is None:

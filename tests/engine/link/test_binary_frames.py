@@ -17,8 +17,8 @@ LIMIT = 70_000
 SIZES = (0, 1, 125, 126, 127, 65_535, 65_536, LIMIT)
 
 
-def splitter(*, masked: bool = False, limit: int = LIMIT, between_frames: bool = True) -> FrameSplitter:
-    return FrameSplitter(masked=masked, limit=limit, between_frames=between_frames)
+def splitter(*, masked: bool = False, limit: int = LIMIT) -> FrameSplitter:
+    return FrameSplitter(masked=masked, limit=limit)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -68,11 +68,6 @@ def test_anything_else_is_handed_on_with_all_behind_it(other: bytes) -> None:
     split = splitter()
     assert [bytes(part) for part in split.split(memoryview(message + other + message))] == [b"x", other + message]
     assert [bytes(part) for part in split.split(memoryview(message))] == [message]
-
-
-def test_who_does_not_stand_between_frames_gets_everything() -> None:
-    message = binary_frame(b"x", masked=False)
-    assert [bytes(part) for part in splitter(between_frames=False).split(memoryview(message))] == [message]
 
 
 def test_the_limit_may_change_between_two_messages() -> None:

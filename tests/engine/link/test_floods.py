@@ -75,7 +75,6 @@ def test_a_flood_without_a_message_is_ended(
 def test_a_flood_that_came_with_the_end_of_the_handshake_is_ended(
     serve: Serve, raw: Raw, threads: ThreadPoolExecutor, what: str
 ) -> None:
-    """Where all frames are the library's."""
     port, answer = serve()
     sock = raw(port, early=FLOODS[what])
     server = answer.result(20)
@@ -159,10 +158,9 @@ def test_a_first_message_is_refused_at_its_own_limit_when_it_is_announced(serve:
     assert caught.value.code == "oversized"
 
 
-@pytest.mark.parametrize("early", [b"", masked(Opcode.PONG)], ids=["fast", "library"])
-def test_the_messages_after_the_first_have_theirs(serve: Serve, raw: Raw, early: bytes) -> None:
+def test_the_messages_after_the_first_have_theirs(serve: Serve, raw: Raw) -> None:
     port, answer = serve(first_size=2000, max_size=3000)
-    sock = raw(port, early=early)
+    sock = raw(port)
     server = answer.result(20)
     for size in (2000, 3000):
         sock.sendall(masked(Opcode.BINARY, bytes(size)))

@@ -16,7 +16,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from engine.errors import LinkError
+from engine.errors import LinkError, ProtocolError
 from engine.link import Connection, Identity, accept, client_tls, connect, make_identity, server_tls
 
 Serve = Callable[..., tuple[int, Future[Connection]]]
@@ -229,33 +229,53 @@ def test_no_key_is_logged(
     assert not (tmp_path / "keys").exists()
 
 
-def test_a_message_that_comes_with_the_answer_is_received(
-    call: Call,
-    stack: ExitStack,
-    threads: ThreadPoolExecutor,
-    client_identity: Identity,
-    server_identity: Identity,
-) -> None:
-    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+@pytest.fixture
+def answered(
+    call: Call, stack: ExitStack, threads: ThreadPoolExecutor, client_identity: Identity, server_identity: Identity
+) -> Callable[[Callable[[bytes], bytes], list[int]], Connection]:
+    """Dial a server that answers with what the function makes of a right HTTP head, cut at these places into TLS records."""
     tls = server_tls(server_identity, [client_identity.certificate])
 
-    def serve() -> None:
-        plain, _ = listener.accept()
-        with tls.context.wrap_socket(plain, server_side=True) as sock:
-            protocol = ServerProtocol()
-            protocol.receive_data(sock.recv(4096))
-            (request,) = protocol.events_received()
-            assert isinstance(request, Request)
-            protocol.send_response(protocol.accept(request))
-            (head,) = protocol.data_to_send()
-            sock.sendall(head + Frame(Opcode.BINARY, b"early").serialize(mask=False))
-            sock.recv(1)
+    def dial(answer: Callable[[bytes], bytes], cuts: list[int]) -> Connection:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
 
-    done = threads.submit(serve)
-    client = call(listener.getsockname()[1])
+        def serve() -> None:
+            with tls.context.wrap_socket(listener.accept()[0], server_side=True) as sock:
+                protocol = ServerProtocol()
+                protocol.receive_data(sock.recv(4096))
+                (request,) = protocol.events_received()
+                assert isinstance(request, Request)
+                protocol.send_response(protocol.accept(request))
+                data = answer(b"".join(protocol.data_to_send()))
+                places = [cut % len(data) for cut in cuts]
+                for start, stop in zip([0, *places], [*places, len(data)], strict=True):
+                    sock.sendall(data[start:stop])
+                sock.recv(1)
+
+        stack.callback(threads.submit(serve).exception, 20)
+        return call(listener.getsockname()[1])
+
+    return dial
+
+
+@pytest.mark.parametrize("cuts", [[], [20], [-15, -10], [-6], [-1]])
+def test_a_message_that_comes_with_the_answer_is_received(answered: Callable[..., Connection], cuts: list[int]) -> None:
+    early = Frame(Opcode.PONG, b"").serialize(mask=False) + Frame(Opcode.BINARY, b"early").serialize(mask=False)
+    client = answered(lambda head: head + early, cuts)
     assert client.receive(20) == b"early"
     client.abort()
-    done.result(20)
+
+
+def test_a_failure_that_comes_with_the_answer_is_one_at_once(answered: Callable[..., Connection]) -> None:
+    client = answered(lambda head: head + Frame(Opcode.TEXT, b"text").serialize(mask=False), [])
+    with pytest.raises(ProtocolError, match="a TEXT frame"):
+        client.send(b"x")
+
+
+@pytest.mark.parametrize("cuts", [[], [-5], [-2]])
+def test_a_server_that_refuses_with_a_page_is_one_clear_line(answered: Callable[..., Connection], cuts: list[int]) -> None:
+    with pytest.raises(LinkError, match="the handshake failed: .*301"):
+        answered(lambda _: b"HTTP/1.1 301 Moved\r\nContent-Length: 5\r\n\r\nhello", cuts)
 
 
 def test_an_error_of_our_own_closes_the_socket(serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

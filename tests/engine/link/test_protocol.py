@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
+from websockets.exceptions import PayloadTooBig
 from websockets.frames import Close, Frame, Opcode
-from websockets.protocol import OPEN, Event
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
-from engine.errors import LinkError, ProtocolError
+from engine.errors import LinkError, ProtocolError, TrineError
 from engine.link import LinkOptions
 from engine.link.protocol import LinkProtocol, WebSocket
 
@@ -32,9 +33,8 @@ def websocket(side: str, max_size: int = LIMIT) -> WebSocket:
     return ClientProtocol(WebSocketURI(True, "here", 1, "/", ""), max_size=max_size, state=OPEN)
 
 
-def link(side: str = "client", *, early: Sequence[Event] = (), between_frames: bool = True, **options: Any) -> LinkProtocol:
-    limits = LinkOptions(**({"max_size": LIMIT} | options))
-    return LinkProtocol(websocket(side, limits.first_limit), early, limits, START, between_frames=between_frames)
+def link(side: str = "client", **options: Any) -> LinkProtocol:
+    return LinkProtocol(websocket(side), LinkOptions(**({"max_size": LIMIT} | options)), START)
 
 
 def frame(side: str, opcode: Opcode, data: bytes = b"", fin: bool = True) -> bytes:
@@ -53,10 +53,15 @@ def said(protocol: LinkProtocol, side: str) -> Said:
     """The frames that it wants to send beside messages, as its peer reads them."""
     if not protocol.has_data_to_send:
         return []
-    peer = websocket("server" if side == "client" else "client")
-    if data := protocol.data_to_send():
-        peer.receive_data(data)
+    data = protocol.data_to_send()
     assert not protocol.has_data_to_send
+    return read(data, side)
+
+
+def read(data: bytes, side: str) -> Said:
+    """The frames that a side has said, as its peer reads them."""
+    peer = websocket("server" if side == "client" else "client")
+    peer.receive_data(data)
     return [(event.opcode, bytes(event.data)) for event in peer.events_received() if isinstance(event, Frame)]
 
 
@@ -78,9 +83,8 @@ def lost(protocol: LinkProtocol) -> str:
 
 
 @pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize("between_frames", [True, False])
-def test_what_one_side_sends_the_other_takes(side: str, between_frames: bool) -> None:
-    here, there = link(side), link("server" if side == "client" else "client", between_frames=between_frames)
+def test_what_one_side_sends_the_other_takes(side: str) -> None:
+    here, there = link(side), link("server" if side == "client" else "client")
     messages = [bytes([size % 251]) * size for size in SIZES]
     hear(there, b"".join(map(here.send_message, messages)))
     assert state(there, side) == (messages, "None", [])
@@ -113,13 +117,40 @@ def test_of_any_bytes_it_hears_what_the_library_hears(side: str, data: st.DataOb
     """Text, fragments, wrong masks, reserved bits, closes, frames that are too long: the same error, and the same last word."""
     sent = b"".join(frame(side, opcode, body) for opcode, body in spoken) + noise
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=4)))
-    fast, library = link(side), link(side, between_frames=False)
-    hear(fast, sent, cuts)
-    hear(library, sent, cuts)
-    assert state(fast, side) == state(library, side)
+    protocol = link(side)
+    hear(protocol, sent, cuts)
+    assert state(protocol, side) == heard_by_the_library(side, sent, cuts)
 
 
-@pytest.mark.parametrize("between_frames", [True, False])
+def heard_by_the_library(side: str, data: bytes, cuts: Sequence[int]) -> tuple[list[bytes], str, Said]:
+    """Messages, failure and answers where `websockets` alone reads it all, until the first failure."""
+    library, messages, sent = websocket(side), list[bytes](), b""
+    error: TrineError | None = None
+    for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        if start < stop and error is None:
+            library.receive_data(data[start:stop])
+            sent += b"".join(library.data_to_send())
+            for event in library.events_received():
+                assert isinstance(event, Frame)
+                if error is None and event.opcode is Opcode.BINARY and event.fin:
+                    messages.append(bytes(event.data))
+                else:
+                    error = error or failure(event)
+            if library.parser_exc is not None:
+                code = "oversized" if isinstance(library.parser_exc, PayloadTooBig) else "malformed"
+                error = error or ProtocolError(code, f"websocket: {library.parser_exc}")
+    return messages, str(error), read(sent, side)
+
+
+def failure(event: Frame) -> TrineError | None:
+    """What a frame that is not a message means."""
+    if event.opcode in (Opcode.PING, Opcode.PONG):
+        return None
+    if event.opcode is Opcode.CLOSE:
+        return LinkError("the other side closed the connection")
+    return ProtocolError("malformed", f"a {event.opcode.name} frame")
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -132,9 +163,9 @@ def test_of_any_bytes_it_hears_what_the_library_hears(side: str, data: st.DataOb
         (b"\x82\xff" + (2**62).to_bytes(8, "big") + b"mask", "oversized"),
     ],
 )
-def test_what_is_no_message_is_refused_and_what_came_before_is_kept(data: bytes, code: str, between_frames: bool) -> None:
+def test_what_is_no_message_is_refused_and_what_came_before_is_kept(data: bytes, code: str) -> None:
     good = frame("server", Opcode.BINARY, b"good")
-    protocol = link("server", max_size=2000, between_frames=between_frames)
+    protocol = link("server", max_size=2000)
     hear(protocol, good + data + good)
     assert broken(protocol).code == code
     assert list(protocol.messages) == [b"good"]
@@ -173,33 +204,18 @@ def test_an_end_is_a_failure_and_the_first_failure_stays() -> None:
     assert lost(protocol) == "the other side hung up"
 
 
-# What came together with the end of the handshake
-
-
-def test_what_came_with_the_handshake_is_heard_first() -> None:
-    protocol = link(early=[Frame(Opcode.BINARY, b"early"), Frame(Opcode.PONG, b"")], between_frames=False)
-    hear(protocol, frame("client", Opcode.BINARY, b"late"))
-    assert list(protocol.messages) == [b"early", b"late"]
-
-
-def test_a_failure_that_came_with_the_handshake_is_one_at_once() -> None:
-    assert broken(link(early=[Frame(Opcode.TEXT, b"text")])).text == "a TEXT frame"
-
-
 # The first message
 
 
-@pytest.mark.parametrize("between_frames", [True, False])
 @pytest.mark.parametrize("size", [2001, 64 << 20, 1 << 62])
-def test_a_first_message_is_refused_at_its_own_limit_when_it_is_announced(size: int, between_frames: bool) -> None:
-    protocol = link("server", max_size=64 << 20, first_size=2000, between_frames=between_frames)
+def test_a_first_message_is_refused_at_its_own_limit_when_it_is_announced(size: int) -> None:
+    protocol = link("server", max_size=64 << 20, first_size=2000)
     hear(protocol, b"\x82\xff" + size.to_bytes(8, "big") + b"mask")
     assert broken(protocol).code == "oversized"
 
 
-@pytest.mark.parametrize("between_frames", [True, False])
-def test_the_messages_after_the_first_have_theirs(between_frames: bool) -> None:
-    protocol = link("server", max_size=3000, first_size=2000, between_frames=between_frames)
+def test_the_messages_after_the_first_have_theirs() -> None:
+    protocol = link("server", max_size=3000, first_size=2000)
     for size in (2000, 3000):
         hear(protocol, frame("server", Opcode.BINARY, bytes(size)))
         assert len(protocol.messages.popleft()) == size
@@ -211,10 +227,9 @@ def test_the_messages_after_the_first_have_theirs(between_frames: bool) -> None:
 
 
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG])
-@pytest.mark.parametrize("between_frames", [True, False])
-def test_pings_and_pongs_beyond_the_allowance_are_a_failure(opcode: Opcode, between_frames: bool) -> None:
+def test_pings_and_pongs_beyond_the_allowance_are_a_failure(opcode: Opcode) -> None:
     control = frame("server", opcode)
-    protocol = link("server", between_frames=between_frames)
+    protocol = link("server")
     hear(protocol, control * 24)
     assert protocol.error is None
     hear(protocol, control * 5, now=START + 1)  # four have come back
@@ -286,9 +301,8 @@ def test_what_waits_to_leave_is_the_sign_of_life() -> None:
     assert lost(protocol) == "no sign of life for 4 s"
 
 
-@pytest.mark.parametrize("between_frames", [True, False])
-def test_a_trickle_is_no_sign_of_life(between_frames: bool) -> None:
-    protocol = link(between_frames=between_frames)
+def test_a_trickle_is_no_sign_of_life() -> None:
+    protocol = link()
     hear(protocol, b"\x82\x7e\x80\x00", now=START + 0.1)
     for tenth in range(1, 50):
         now = START + tenth / 10
@@ -310,8 +324,7 @@ def test_who_was_woken_late_does_not_blame_the_peer() -> None:
 # What nobody sees
 
 
-@pytest.mark.parametrize("between_frames", [True, False])
-def test_nothing_is_shown(between_frames: bool) -> None:
-    protocol = link("server", between_frames=between_frames)
+def test_nothing_is_shown() -> None:
+    protocol = link("server")
     hear(protocol, frame("server", Opcode.BINARY, b"canary") + frame("server", Opcode.TEXT, b"canary"))
     assert "canary" not in repr(protocol) + str(protocol.error) + repr(protocol.error)
