@@ -8,6 +8,7 @@ which the evaluators compute their shares of the wrap alarm. The shift is wrong 
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,11 @@ def clear(p: Clear, z: Real, bits: int, to: int, name: str, *, share: bool = Tru
 
 
 truncate = Gate("truncate", deal, evaluate, clear)
+
+
+def as_wire(p: Any, z: Any) -> Any:  # noqa: ANN401  the readers' types differ
+    """A wire of the opening z, of the same value and scale: a truncation by no bits. No round, exact."""
+    return truncate(p, z, 0, 0, "wire")
 
 
 def deal_local(d: Dealing, x: Mask, bits: int, to: int, name: str) -> Mask:

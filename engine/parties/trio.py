@@ -37,7 +37,7 @@ class Trio:
             Evaluator(pack, key, prefix=prefix, context=context) for pack, key in zip(packs, keys[:2], strict=True)
         ]
         self.redone = 0
-        self._mail: tuple[queue.Queue[bytes], queue.Queue[bytes]] = (queue.Queue(), queue.Queue())
+        self._exchanges = exchanges()
 
     def deal(self, count: int) -> None:
         """Deal a block of rows and prepare it at both evaluators."""
@@ -60,7 +60,8 @@ class Trio:
                 self.deal(min(missing, BLOCK_ROWS))
             request = self.dealer.request(tokens, answers)
             with ThreadPoolExecutor(2) as pool:
-                steps = [pool.submit(e.step, request, self._exchange(i), _ignore) for i, e in enumerate(self.evaluators)]
+                sides = zip(self.evaluators, self._exchanges, strict=True)
+                steps = [pool.submit(e.step, request, exchange, _ignore) for e, exchange in sides]
                 one, two = (step.result() for step in steps)
             if one != two:
                 raise RuntimeError("the evaluators' answers differ")
@@ -82,14 +83,19 @@ class Trio:
         for e in self.evaluators:
             e.rewind(position)
 
-    def _exchange(self, index: int) -> Exchange:
-        mine, theirs = self._mail[index], self._mail[1 - index]
 
-        def exchange(message: bytes) -> bytes:
-            mine.put(message)
-            return theirs.get(timeout=_PATIENCE)
+def exchanges() -> tuple[Exchange, Exchange]:
+    """A link between two evaluators in one process: what each of them calls for a round."""
+    mail: tuple[queue.Queue[bytes], queue.Queue[bytes]] = (queue.Queue(), queue.Queue())
 
-        return exchange
+    def exchange(index: int) -> Exchange:
+        def run(message: bytes) -> bytes:
+            mail[index].put(bytes(message))
+            return mail[1 - index].get(timeout=_PATIENCE)
+
+        return run
+
+    return exchange(0), exchange(1)
 
 
 def _ignore(rows: int, section: int) -> None:

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from engine.gates.answer import answer
-from engine.gates.truncation import truncate
+from engine.gates.truncation import as_wire, truncate
+from engine.parties.gate_trio import Input
 from engine.rows.run import Rows
-from tests.engine.gates.alone import Context, Opened, Played, big, play, wire, wrapped
+from tests.engine.gates.alone import Context, Played, big, play, wrapped
 
 VOCAB, INNER = 13, 5
 
 
-def run(x: Any, w: Any, before: Any = wire) -> Played:
+def run(x: Any, w: Any, before: Any = as_wire) -> Played:
     """The gate on a wire that `before` makes of the opening."""
 
     def program(p: Any, z: Any) -> Any:
@@ -30,7 +31,7 @@ def test_bits_16_to_40_of_the_logits_are_what_the_dealer_reads(rows: int) -> Non
     rng = np.random.default_rng(rows)
     x, w = rng.integers(-(1 << 17), 1 << 17, (rows, INNER)), rng.integers(-(1 << 19), 1 << 19, (VOCAB, INNER))
 
-    played = run(Opened(x), w)
+    played = run(Input(x), w)
 
     (rho, mask), ((answer1, word1), _), ((answer2, word2), _) = played.dealt[0], *played.evaluated
     assert answer1 == answer2
@@ -53,7 +54,7 @@ def test_the_opened_alarm_word_differs_from_its_mask_exactly_after_a_wrap(count:
     rho[0, :count] = np.iinfo(np.int64).max
     w = np.ones((VOCAB, INNER), np.int64)
 
-    played = run(Opened(z, rho=rho), w, lambda p, x: truncate(p, x, 12, 10, "x"))
+    played = run(Input(z, rho=rho), w, lambda p, x: truncate(p, x, 12, 10, "x"))
 
     (_, mask), ((_, word), alarm1), (_, alarm2) = played.dealt[0], *played.evaluated
     assert word ^ mask[-1] == (alarm1 ^ alarm2) & 0xFFFF

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from engine.gates.attention import mixture, remember, scores, sum_over_keys
 from engine.gates.product import multiply, sum_of_squares
 from engine.gates.rotary import Rotary, part_of, rotate
+from engine.gates.truncation import as_wire
+from engine.parties.gate_trio import Input
+from engine.ring.fixed import signed
 from engine.rows.run import Extent, Rows
 from engine.wire import Rho
-from tests.engine.gates.alone import Context, Opened, Ring, big, play, signed, wire, words, wrapped
+from tests.engine.gates.alone import Context, Ring, big, play, words, wrapped
 
 seeds = st.integers(0, 2**32)
 few = settings(max_examples=10)
@@ -39,7 +42,7 @@ def turned(z: Ring, position: int, dim: int) -> Any:
 def test_rotation_gives_a_wire_that_is_exact_modulo_2_34(dim: int, heads: int, position: int, seed: int) -> None:
     z, rows = words(np.random.default_rng(seed), 3, heads * dim), Rows(5, position, 3)
 
-    played = play(lambda p, x: rotate(p, x, angle(p, dim), 34), Opened(z), rows=rows, seed=seed)
+    played = play(lambda p, x: rotate(p, x, angle(p, dim), 34), Input(z), rows=rows, seed=seed)
 
     over = wrapped(big(played.out) - turned(z, position, dim) // (1 << 30), 34)
     assert set(np.unique(over)) <= {0, 1}  # within one unit: no wrap can happen
@@ -58,7 +61,7 @@ def test_rotation_turns_reals() -> None:
         np.hypot(*np.split(expected.reshape(4, 2, 12), 2, axis=2)), np.hypot(*np.split(x.reshape(4, 2, 12), 2, axis=2))
     )
 
-    played = play(lambda p, z: rotate(p, z, angle(p, 12), 34), Opened(np.rint(x * 2.0**28).astype(np.int64)), rows=rows)
+    played = play(lambda p, z: rotate(p, z, angle(p, 12), 34), Input(np.rint(x * 2.0**28).astype(np.int64)), rows=rows)
 
     assert abs(played.out * 2.0**-12 - expected).max() < 2.0**-12 + 2 * 20 * 2.0**-15
 
@@ -66,12 +69,12 @@ def test_rotation_turns_reals() -> None:
 @pytest.mark.parametrize("gate", [sum_of_squares, lambda p, x: multiply(p, x, x), lambda p, x: x + x])
 def test_a_full_word_is_not_to_be_had_from_a_narrow_wire(gate: Any) -> None:
     with pytest.raises(ValueError, match="2\\^34"):
-        play(lambda p, z: gate(p, rotate(p, z, angle(p, 2), 34)), Opened(np.ones((1, 2), np.int64)))
+        play(lambda p, z: gate(p, rotate(p, z, angle(p, 2), 34)), Input(np.ones((1, 2), np.int64)))
 
 
 def test_columns_of_an_opening_are_a_local_view() -> None:
     z = words(np.random.default_rng(1), 3, 7)
-    played = play(lambda p, x: part_of(x, 2, 5), Opened(z))
+    played = play(lambda p, x: part_of(x, 2, 5), Input(z))
     np.testing.assert_array_equal(played.out, z[:, 2:5])
     assert played.rounds == 0
 
@@ -92,10 +95,10 @@ def test_scores_are_exact_modulo_2_34_for_every_key_that_a_row_sees(position: in
 
     def program(p: Any, q: Any, k: Any, v: Any) -> Any:
         q, k = rotate(p, q, angle(p, DIM), 34), rotate(p, k, angle(p, DIM), 34)
-        remember(p, 0, k, wire(p, v))
+        remember(p, 0, k, as_wire(p, v))
         return q, k, scores(p, 0, q, HEADS)
 
-    inputs = (Opened(words(rng, count, heads * DIM)) for heads in (HEADS, KV, KV))
+    inputs = (Input(words(rng, count, heads * DIM)) for heads in (HEADS, KV, KV))
     played = play(program, *inputs, rows=rows, context=context, seed=seed)
 
     q, k, s = played.outputs
@@ -124,11 +127,11 @@ def test_mixtures_and_sums_over_keys_are_exact_modulo_2_64(position: int, count:
     weights = words(rng, int(rows.offsets(extent)[-1]))
 
     def program(p: Any, k: Any, v: Any, weights: Any) -> Any:
-        remember(p, 0, rotate(p, k, angle(p, DIM), 34), wire(p, v))
-        flat = wire(p, weights)
+        remember(p, 0, rotate(p, k, angle(p, DIM), 34), as_wire(p, v))
+        flat = as_wire(p, weights)
         return mixture(p, 0, flat, HEADS), sum_over_keys(p, flat, HEADS)
 
-    played = play(program, Opened(k), Opened(v), Opened(weights, extent), rows=rows, context=context, seed=seed)
+    played = play(program, Input(k), Input(v), Input(weights, extent), rows=rows, context=context, seed=seed)
 
     cache = big(np.concatenate([before, v.reshape(count, KV, DIM).transpose(1, 0, 2)], axis=1))
     mixed, total = played.outputs
@@ -149,10 +152,10 @@ def test_the_cache_of_the_prefix_is_used_as_it_is_in_the_pack() -> None:
     weights = np.ones(HEADS * 5, np.int64)
 
     def program(p: Any, k: Any, weights: Any) -> Any:
-        remember(p, 0, rotate(p, k, angle(p, DIM), 34), wire(p, k))
-        return mixture(p, 0, wire(p, weights), HEADS)
+        remember(p, 0, rotate(p, k, angle(p, DIM), 34), as_wire(p, k))
+        return mixture(p, 0, as_wire(p, weights), HEADS)
 
-    out = play(program, Opened(k), Opened(weights, Extent(key=HEADS)), rows=rows, context=context).out
+    out = play(program, Input(k), Input(weights, Extent(key=HEADS)), rows=rows, context=context).out
     sums = wrapped(big(context.values[0][:, :4]).sum(axis=1))
     np.testing.assert_array_equal(out.reshape(KV, 2, DIM), np.repeat(sums[:, None], 2, axis=1))
 

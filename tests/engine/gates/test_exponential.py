@@ -11,9 +11,10 @@ from engine.functions.tables import Window
 from engine.gates.exponential import exponential
 from engine.models.functions import tables
 from engine.models.llama import score_windows
+from engine.parties.gate_trio import Input
 from engine.provision.calibrate import provisional
 from engine.rows.run import Extent, Rows
-from tests.engine.gates.alone import Context, Opened, Real, Ring, play
+from tests.engine.gates.alone import Context, Real, Ring, play
 from tests.engine.trio import PREFIX, SHAPE
 
 OUT, SCALE = 20, 24
@@ -30,7 +31,7 @@ def made() -> tuple[Window, dict[str, Ring]]:
 def run(x: Ring, rho: Ring | None = None, seed: int = 0) -> Real:
     """The gate's values of raw arguments [n] at 24 bits (exact modulo 2^34)."""
     window, every = made()
-    opened, rows = Opened(x, Extent(key=1), bits=34, rho=rho), Rows(3, x.size - 1, 1)
+    opened, rows = Input(x, Extent(key=1), bits=34, rho=rho), Rows(3, x.size - 1, 1)
     played = play(lambda p, z: exponential(p, z, window, OUT), opened, rows=rows, context=Context(tables=every), seed=seed)
     assert (played.rounds, played.alarm) == (2, 0)
     assert played.sent[0] == [8 * x.size, 8 * x.size]

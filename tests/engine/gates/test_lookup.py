@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from engine.functions.tables import Window, fit, rotate_ready, silu
 from engine.gates.lookup import lookup
-from tests.engine.gates.alone import Context, Opened, Real, Ring, play
+from engine.parties.gate_trio import Input
+from tests.engine.gates.alone import Context, Real, Ring, play
 
 SCALE, OUT, POWER = 29, 12, 10
 UNIT = 2.0**-OUT
@@ -39,7 +40,7 @@ def run(x: Ring, window: Window, degree: int, rho: Ring | None = None, seed: int
         return lookup(p, z, "f", window, degree, OUT, POWER)
 
     given_rho = None if rho is None else rho[None, :]
-    played = play(program, Opened(x[None, :], bits=40, rho=given_rho), context=context, seed=seed)
+    played = play(program, Input(x[None, :], bits=40, rho=given_rho), context=context, seed=seed)
     assert (played.rounds, played.alarm) == (2, 0)
     assert played.sent[0] == [8 * degree * x.size, 8 * x.size]
     return played.out[0] * 2.0 ** -(OUT + POWER)

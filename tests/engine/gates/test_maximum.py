@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from engine.functions.tables import Window
 from engine.gates.maximum import below, maximum
 from engine.gates.truncation import alarm_seed
+from engine.parties.gate_trio import Input
+from engine.ring.fixed import signed
 from engine.ring.kernels.attention import level_hashes
 from engine.rows.run import Extent, Rows
-from tests.engine.gates.alone import Opened, Played, Real, Ring, play, signed
+from tests.engine.gates.alone import Played, Real, Ring, play
 
 SCALE = 24
 WINDOW = Window(lo=SCALE + 2, n=6, lowest=-48)  # [-192, 64)
@@ -30,7 +32,7 @@ def run(scores: Real, rows: Rows, heads: int, *, section: int = 1, seed: int = 0
     def program(p: Any, s: Any) -> Any:
         return maximum(p, s, heads, WINDOW, LEVEL, LEVELS)
 
-    played = play(program, Opened(z, Extent(key=heads), bits=34), rows=rows, section=section, seed=seed)
+    played = play(program, Input(z, Extent(key=heads), bits=34), rows=rows, section=section, seed=seed)
     assert played.rounds == 3
     tested = rows.count * heads * LEVELS
     assert played.sent[0] == [tested * 5 // 4, 8 * tested, 5 * rows.count * heads]
@@ -143,7 +145,7 @@ def test_scores_less_the_maximum_are_exact_and_cost_no_round() -> None:
     def program(p: Any, s: Any, m: Any) -> Any:
         return below(p, s, m, heads)
 
-    played = play(program, Opened(z, Extent(key=heads), bits=34), Opened(m, bits=34), rows=rows)
+    played = play(program, Input(z, Extent(key=heads), bits=34), Input(m, bits=34), rows=rows)
 
     np.testing.assert_array_equal(played.out, signed(z - repeated(m, rows), 34))
     assert played.rounds == 0
@@ -165,7 +167,7 @@ def test_wider_windows_hold_wider_scores(n: int) -> None:
     def program(p: Any, s: Any) -> Any:
         return maximum(p, s, heads, window, -30, levels)
 
-    played = play(program, Opened(z, Extent(key=heads), bits=34), rows=rows, section=1, seed=n)
+    played = play(program, Input(z, Extent(key=heads), bits=34), rows=rows, section=1, seed=n)
 
     over = played.out * 2.0**-SCALE - np.maximum(tops(scores, rows, heads), -124)
     assert ((over > -4) & (over <= 8)).all()

@@ -14,9 +14,10 @@ from engine.functions.tables import WideWindow
 from engine.gates.wide import lookup_wide
 from engine.models.config import Norm
 from engine.models.functions import tables
+from engine.parties.gate_trio import Input
 from engine.provision.calibrate import provisional, wide_window
 from engine.ring.kernels.points import REFINED
-from tests.engine.gates.alone import Context, Opened, Real, Ring, play, words
+from tests.engine.gates.alone import Context, Real, Ring, play, words
 from tests.engine.trio import PREFIX, SHAPE
 
 POWER = 10
@@ -65,7 +66,7 @@ def run(c: Case, x: Ring, rho: Ring | None = None, rows: int = 1) -> Real:
     def program(p: Any, z: Any) -> Any:
         return lookup_wide(p, z, c.table, c.window, c.out, POWER)
 
-    z = Opened(x.reshape(rows, -1), rho=None if rho is None else rho.reshape(rows, -1))
+    z = Input(x.reshape(rows, -1), rho=None if rho is None else rho.reshape(rows, -1))
     played = play(program, z, context=Context(tables=made(c)))
     assert (played.rounds, played.alarm) == (1, 0)
     assert played.sent[0] == [8 * x.size]

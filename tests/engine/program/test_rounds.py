@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.gates.product import multiply
-from engine.gates.truncation import truncate
+from engine.gates.truncation import as_wire, truncate
+from engine.parties.gate_trio import Input
 from engine.prf import Stream
 from engine.program.codec import Codec
 from engine.program.dealing import Dealing, expect
@@ -19,7 +20,7 @@ from engine.program.evaluation import Evaluation
 from engine.program.plan import Kind, Plan, Slot
 from engine.rows.run import Extent, Rows
 from engine.wire import Opening
-from tests.engine.gates.alone import KEYS, Context, Opened, Ring, play, wire, words
+from tests.engine.gates.alone import KEYS, Context, Ring, play, words
 from tests.engine.trio import Mail, together
 
 
@@ -140,7 +141,7 @@ def test_a_product_with_a_matrix_needs_a_wire_that_was_dealt() -> None:
     plan = Plan()
     e = Evaluation(1, Context().weights(1), Rows(0, 0, 0), _never, plan)
     e.enter(0, None)
-    made = play(lambda p, z: wire(p, z) + wire(p, z), Opened(np.ones((1, 2), np.int64)))
+    made = play(lambda p, z: as_wire(p, z) + as_wire(p, z), Input(np.ones((1, 2), np.int64)))
     with pytest.raises(RuntimeError, match="one slot"):
         e.offline_product("z", Extent(1), "w", made.evaluated[0])
 
@@ -162,7 +163,7 @@ def test_slots_of_different_sizes_lie_side_by_side() -> None:
         third = truncate(p, c, 3, 3, "c")
         return multiply(p, first, second), third
 
-    played = play(program, Opened(x), Opened(y), Opened(flat, Extent(key=2)), rows=rows)
+    played = play(program, Input(x), Input(y), Input(flat, Extent(key=2)), rows=rows)
 
     np.testing.assert_array_equal(played.outputs[1], flat)
     bits = 2 * 8 * sum(-(-2 * n // 64) for n in rows.keys)
