@@ -8,6 +8,7 @@ The logits are an opening: bits [16, 40) of c go to the dealer, 3 bytes a logit 
 import numpy as np
 
 from engine.gates.matmul import matmul
+from engine.program.bound import ErrorBound
 from engine.program.clear import Clear
 from engine.program.codec import Codec
 from engine.program.dealing import Dealing
@@ -49,4 +50,4 @@ def clear(p: Clear, x: Real, vocab: int) -> Real:
     return z
 
 
-answer = Gate("answer", deal, evaluate, clear)
+answer = Gate("answer", deal, evaluate, clear, ErrorBound(units=1))

@@ -13,6 +13,7 @@ import numpy as np
 from engine.functions.tables import Window
 from engine.gates.lookup import deal_bits, read_bits
 from engine.gates.truncation import truncate
+from engine.program.bound import ErrorBound
 from engine.program.clear import Clear
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
@@ -23,6 +24,8 @@ from engine.wire import Mask, Opening, Rho, Wire
 
 FRACTION = 13  #: bits of 2^c_lo
 SHARE = 15  #: bits of the dealt σ·2^(-ρ_lo)
+ERROR = ErrorBound(units=2, relative=2.0 ** -(FRACTION + 1) + 2.0 ** (3 - SHARE) + 1e-6)
+"""Of 2^c_lo, which is 1 or more, and of 2^(-ρ_lo), which is 1/16 or more, half a unit each; of the tables, 1e-6."""
 ABOVE = 15 / (4 * log(2))  #: the mean of 2^(ρ_lo): by so much what is opened first is larger than 2^x
 
 
@@ -65,4 +68,4 @@ def clear(p: Clear, x: Real, window: Window, out: int) -> Real:
     return y
 
 
-exponential = Gate("exponential", deal, evaluate, clear)
+exponential = Gate("exponential", deal, evaluate, clear, ERROR)

@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.functions.tables import Window, economised, signed_binomials
 from engine.gates.truncation import truncate
+from engine.program.bound import ErrorBound
 from engine.program.clear import Clear
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
@@ -100,4 +101,4 @@ def _columns(f: Callable[[Real], Real], x: Real, cell: float) -> Real:
     return found
 
 
-lookup = Gate("lookup", deal, evaluate, clear)
+lookup = Gate("lookup", deal, evaluate, clear, ErrorBound(units=5, besides="its table's fit, economised"))

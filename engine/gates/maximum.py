@@ -15,6 +15,7 @@ import numpy as np
 from engine.functions.tables import Window
 from engine.gates.lookup import deal_bits
 from engine.gates.truncation import alarm_seed
+from engine.program.bound import ErrorBound
 from engine.program.clear import Clear
 from engine.program.codec import Codec
 from engine.program.dealing import Dealing
@@ -101,7 +102,7 @@ def _grow(p: Clear, rows: list[Real], top: Real, levels: int) -> None:
     p.growth["mixture"], p.growth["reciprocal"] = smaller, MORE * (1 + (bin_ - 1) * carried)
 
 
-maximum = Gate("maximum", deal, evaluate, clear)
+maximum = Gate("maximum", deal, evaluate, clear, ErrorBound(absolute=2 * BIN, besides=f"a level missed, once in 2^{HASH_BITS}"))
 
 
 def deal_below(d: Dealing, s: Rho, m: Rho, heads: int) -> Rho:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from engine.program.bound import ErrorBound
 from engine.program.clear import Clear
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
@@ -124,7 +125,7 @@ def clear(p: Clear, z: Real, angle: Rotary, narrow: int) -> Real:
     return angle.turn_clear(z)
 
 
-rotate = Gate("rotate", deal, evaluate, clear)
+rotate = Gate("rotate", deal, evaluate, clear, ErrorBound(units=1, besides="angles rounded to 14 bits"))
 
 
 def part_of(z: Rho | Opening | Real, start: int, stop: int) -> Rho | Opening | Real:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.program.bound import ErrorBound
 from engine.program.clear import Clear
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
@@ -19,6 +20,8 @@ from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import mix, truncate_mask, truncate_opened
 from engine.wire import Mask, Opening, Rho, Wire
+
+ERROR = ErrorBound(units=1, besides="a wrap, with probability |z| / 2^64")
 
 
 @cache
@@ -69,7 +72,7 @@ def clear(p: Clear, z: Real, bits: int, to: int, name: str, *, share: bool = Tru
     return z
 
 
-truncate = Gate("truncate", deal, evaluate, clear)
+truncate = Gate("truncate", deal, evaluate, clear, ERROR)
 
 
 def as_wire(p: Any, z: Any) -> Any:  # noqa: ANN401  the readers' types differ
@@ -94,4 +97,4 @@ def evaluate_local(e: Evaluation, x: Wire, bits: int, to: int, name: str) -> Wir
     return Wire(m, e.share("lam", x.extent).reshape(m.shape), x.extent, source=e.key("lam"))
 
 
-rescale = Gate("rescale", deal_local, evaluate_local, clear)
+rescale = Gate("rescale", deal_local, evaluate_local, clear, ERROR)

@@ -12,6 +12,7 @@ two levels, 704 for 24 levels. Online: 8 bytes each way.
 import numpy as np
 
 from engine.functions.tables import WideWindow, signed_binomials
+from engine.program.bound import ErrorBound
 from engine.program.clear import Clear
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
@@ -60,4 +61,4 @@ def clear(p: Clear, x: Real, table: str, window: WideWindow, out: int, power: in
     return p.functions[table](x)
 
 
-lookup_wide = Gate("lookup_wide", deal, evaluate, clear)
+lookup_wide = Gate("lookup_wide", deal, evaluate, clear, ErrorBound(units=2, relative=2e-4))

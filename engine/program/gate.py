@@ -1,13 +1,15 @@
-"""What a gate is: three sides of one operation, of which each reader runs its own."""
+"""What a gate is: three sides of one operation, of which each reader runs its own, and how exact its value is."""
 
 from collections.abc import Callable
 from typing import Any
+
+from engine.program.bound import EXACT, ErrorBound
 
 
 class Gate:
     """A gate as a program calls it: the reader's own side of it runs. All three take the same arguments."""
 
-    __slots__ = ("__name__", "sides")
+    __slots__ = ("__name__", "error", "sides")
 
     def __init__(
         self,
@@ -15,9 +17,11 @@ class Gate:
         deal: Callable[..., Any],
         evaluate: Callable[..., Any],
         clear: Callable[..., Any],
+        error: ErrorBound = EXACT,
     ) -> None:
         self.__name__ = name
         self.sides = (deal, evaluate, clear)
+        self.error = error
 
     def __call__(self, p: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  the readers' types differ
         """Run this reader's side."""

@@ -19,7 +19,7 @@ from tests.engine.trio import PREFIX, SHAPE
 
 OUT, SCALE = 20, 24
 UNIT = 2.0**-OUT
-LARGEST = 2.0**-12 + 2.0**-14 + 1e-6
+LARGEST = exponential.error.relative
 
 
 @cache
@@ -52,7 +52,7 @@ def test_the_largest_error_is_that_of_its_two_roundings() -> None:
 
     off = abs(run(x) - exact)
 
-    assert (off < LARGEST * exact + 2 * UNIT).all()
+    assert (off < exponential.error.allowed(exact, UNIT)).all()
     large = exact > 1
     assert np.sqrt(np.square(off[large] / exact[large]).mean()) < 7e-5
 
@@ -62,7 +62,7 @@ def test_the_rest_of_the_window_vanishes_within_two_units(seed: int) -> None:
     window, _ = made()
     assert 4 * window.lowest == -224
     x = arguments(-224, -8, 3000)
-    assert abs(run(x, seed=seed) - np.exp2(x * 2.0**-SCALE)).max() < 2 * UNIT
+    assert abs(run(x, seed=seed) - np.exp2(x * 2.0**-SCALE)).max() < exponential.error.units * UNIT
 
 
 @pytest.mark.parametrize("low_part", ["none", "all"])
@@ -72,7 +72,7 @@ def test_a_borrow_changes_the_cell_and_not_the_value(low_part: str) -> None:
     rho = np.random.default_rng(1).integers(-(1 << 63), 1 << 63, x.size, dtype=np.int64)
     exact = np.exp2(x * 2.0**-SCALE)
     out = run(x, rho=rho | ones if low_part == "all" else rho & ~ones)
-    assert (abs(out - exact) < LARGEST * exact + 2 * UNIT).all()
+    assert (abs(out - exact) < exponential.error.allowed(exact, UNIT)).all()
 
 
 def test_a_row_with_two_missed_levels_is_still_within_the_window() -> None:

@@ -23,6 +23,10 @@ SHAPES = [(-2, 6, 3, 1.05e-5, 3), (-2, 8, 2, 2.0e-4, 2), (-1, 7, 3, 1.6e-4, 3), 
 ERROR = 1.05e-5 + 2.5e-5 + 3 * UNIT  #: of the first
 
 
+def test_the_gates_own_error_is_that_of_its_widest_cells() -> None:
+    assert max(units for *_, units in SHAPES) == lookup.error.units
+
+
 def window_of(cell: int, n: int, lowest: int | None = None) -> Window:
     return Window(lo=SCALE + cell, n=n, lowest=-(1 << (n - 1)) if lowest is None else lowest)
 

@@ -36,7 +36,7 @@ def test_the_result_is_within_one_unit_and_no_alarm_is_raised(shift: int, rows: 
 
     played = play(lambda p, x: truncate(p, x, 50, 50 - shift, "z"), Input(z), seed=seed)
 
-    assert (abs(error_in_raw_units(played.out, z, shift)) < 1 << shift).all()
+    assert (abs(error_in_raw_units(played.out, z, shift)) < truncate.error.units * (1 << shift)).all()
     assert (played.rounds, played.alarm) == (0, 0)
 
 
@@ -139,7 +139,7 @@ def test_a_local_truncation_is_within_one_unit_and_deals_a_fresh_share(bits: int
 
     played = play(program, Input(z), seed=seed)
 
-    assert (abs(error_in_raw_units(played.outputs[1], z, down)) < 1 << down).all()
+    assert (abs(error_in_raw_units(played.outputs[1], z, down)) < rescale.error.units * (1 << down)).all()
     assert (played.rounds, played.alarm) == (0, 0)
     before, after = played.evaluated[0]
     assert not np.isin(after.share(), before.share()).any()

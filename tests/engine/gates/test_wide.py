@@ -78,9 +78,9 @@ def run(c: Case, x: Ring, rho: Ring | None = None, rows: int = 1) -> Real:
 
 
 def check(c: Case, x: Ring, rho: Ring | None = None) -> None:
-    """Within 2e-4 of the value and two units."""
+    """Within the gate's error bound."""
     expected = c.f(x * 2.0**-c.scale)
-    assert (abs(run(c, x, rho) - expected) < 2e-4 * abs(expected) + 2 * 2.0**-c.out).all()
+    assert (abs(run(c, x, rho) - expected) < lookup_wide.error.allowed(expected, 2.0**-c.out)).all()
 
 
 def between(start: float, stop: float, count: int = 500) -> Ring:
