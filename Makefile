@@ -2,7 +2,7 @@
 
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: demo test test-long check bench venv qt-libraries demo-model clean
+.PHONY: demo test test-long check bench gates venv qt-libraries demo-model clean
 
 demo: venv qt-libraries demo-model
 	.venv/bin/trine demo
@@ -19,6 +19,10 @@ test-long: venv qt-libraries demo-model
 # the demo's and the engine's figures (an hour or two); PEER=spu measures SecretFlow-SPU beside it, ROWS="demo" some rows only
 bench: venv demo-model
 	.venv/bin/python -m benchmarks --peer "$(PEER)" $(ROWS)
+
+# docs/gates.md, the table of what each gate costs, from the gates' plans; a test says when it is due
+gates: venv
+	.venv/bin/python -m benchmarks.gates
 
 # style and types; and coverage, if `make test` has measured it since the last change
 check: venv
