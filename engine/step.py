@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from engine.rows.run import Rows
 from engine.wire import Secret
 
+LOGIT_BYTES = 3
+"""Of an answered row's logit, as it is forwarded to the dealer: bits [16, 40) of its opening."""
+
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Step(Secret):

@@ -49,7 +49,7 @@ class Sparing:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kinds: dict[tuple[str, str], _Kind] = {}
+        self._kinds: dict[tuple[str, str], _LineKind] = {}
 
     def __call__(self, logger: object, method: str, entry: EventDict) -> EventDict:
         """The entry, with `unsaid` if others were dropped before it; DropEvent if it is dropped itself."""
@@ -65,13 +65,13 @@ class Sparing:
                 entry["unsaid"], kind.unsaid = kind.unsaid, 0
         return entry
 
-    def _kind(self, event: str, reason: str) -> _Kind:
+    def _kind(self, event: str, reason: str) -> _LineKind:
         if (event, reason) not in self._kinds and len(self._kinds) >= _KINDS:
             reason = ""  # all further reasons are one
-        return self._kinds.setdefault((event, reason), _Kind(event))
+        return self._kinds.setdefault((event, reason), _LineKind(event))
 
 
-class _Kind:
+class _LineKind:
     def __init__(self, event: str) -> None:
         self.allowance = Allowance(_AT_ONCE.get(event, _OTHERS_AT_ONCE), _A_SECOND, time.monotonic())
         self.unsaid = 0

@@ -34,7 +34,7 @@ Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
-class _File(BaseModel):
+class _QuotaFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = 1
@@ -94,7 +94,7 @@ class Quota:
 
     def _load(self, path: Path) -> None:
         try:
-            kept = _File.model_validate_json(_read(path))
+            kept = _QuotaFile.model_validate_json(_read(path))
         except FileNotFoundError:
             return
         except (OSError, ValueError, ValidationError) as error:
@@ -116,7 +116,7 @@ class Quota:
         known = {name: max(rows, self._written.get(name, 0)) for name, rows in self._used.items()}  # what failed before, too
         ahead = self._written | known | {client: min(used + _AHEAD, self._limit)}
         try:
-            _replace(self._path, _File(day=self._day, rows=ahead).model_dump_json().encode())
+            _replace(self._path, _QuotaFile(day=self._day, rows=ahead).model_dump_json().encode())
         except OSError as error:
             self._say("row counts not written", why=error.strerror or "no reason given")
         else:

@@ -32,7 +32,7 @@ ROOMS = {  # each room of the engine, and the rooms that it may import; `errors`
     "wire": {"rows", "ring"},
     "step": {"rows", "wire"},
     "program": {"wire", "rows", "prf", "host", "ring"},
-    "gates": {"program", "functions", "wire", "rows", "ring"},
+    "gates": {"program", "step", "functions", "wire", "rows", "ring"},
     "functions": {"ring"},
     "models": {"gates", "program", "functions", "wire", "rows", "ring"},
     "parties": {"models", "gates", "program", "step", "wire", "rows", "prf", "host", "ring"},
@@ -91,6 +91,8 @@ MAX_LINES = 400
 LONG_FILES: dict[str, str] = {}  # a file of more lines: the reason
 
 BANNED_MODULE_NAMES = re.compile(r"(utils?|helpers?|managers?|commons?)(\.py)?")
+
+SAME_NAME: dict[tuple[str, tuple[str, ...]], str] = {}  # (a constant, the files that have it): why it is not one
 
 ADDRESSES = {  # the only hosts that an address in any file may name
     "127.0.0.1": "this machine",
@@ -268,6 +270,48 @@ def test_files_are_short() -> None:
 def test_names_of_modules_say_something() -> None:
     vague = [name for name in tracked() if any(BANNED_MODULE_NAMES.fullmatch(part) for part in name.split("/"))]
     assert not vague
+
+
+def classes(name: str) -> Iterator[tuple[int, str]]:
+    """(line, name without leading underscores) of every class of a file, at any depth."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.ClassDef):
+            yield node.lineno, node.name.lstrip("_")
+
+
+def constants(name: str) -> Iterator[tuple[int, str, str]]:
+    """(line, name, value as written) of every constant at a file's top level."""
+    for node in tree(name).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id.lstrip("_").isupper() and len(target.id.lstrip("_")) > 1:
+                value = node.value if isinstance(node, (ast.Assign, ast.AnnAssign)) else None
+                yield node.lineno, target.id, ast.unparse(value) if value else ""
+
+
+def test_no_class_name_stands_twice() -> None:
+    found: dict[str, list[str]] = {}
+    for name in python_files(*PACKAGES):
+        for line, title in classes(name):
+            found.setdefault(title, []).append(f"{name}:{line}")
+    twice = [f"{title}: {places}" for title, places in found.items() if len(places) > 1 and title != "Block"]
+    assert not twice, report(twice)
+
+
+def test_no_constant_stands_twice_in_a_package() -> None:
+    """A public name means one thing in a package; and no value has one name in two files of it, private or not."""
+    by_name: dict[tuple[str, str], set[str]] = {}
+    by_value: dict[tuple[str, str, str], set[str]] = {}
+    for name in python_files(*PACKAGES):
+        package = name.split("/")[0]
+        for _, title, value in constants(name):
+            by_value.setdefault((package, title.lstrip("_"), value), set()).add(name)
+            if not title.startswith("_"):
+                by_name.setdefault((package, title), set()).add(name)
+    twice = {(title, places) for (_, title, *_), files in (by_name | by_value).items() if (places := tuple(sorted(files)))[1:]}
+    unknown = [f"{title}: {places}" for title, places in twice if (title.lstrip("_"), places) not in SAME_NAME]
+    assert not unknown, report(unknown)
+    assert not SAME_NAME.keys() - {(title.lstrip("_"), places) for title, places in twice}
 
 
 def text(name: str) -> str:

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from app.cli.main import INTERRUPTED
 from app.cli.signals import unwinding
 from app.cli.visible import shown, visible
 from app.sharing.share import check_model, checkpoint_name, share_model
@@ -43,7 +44,6 @@ COVERED = (
     "look-up windows hold every row of the embedding and what calibration saw on text and on unusual tokens, with margins; "
     "at run time nothing tells that a value has left one, unless its step is garbled three times in a row and given up"
 )
-INTERRUPTED = 130
 MAX_IDENTITY = 40  #: bytes of an identity's name; a certificate has room for 64, some of them ours
 
 

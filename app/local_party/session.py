@@ -38,8 +38,7 @@ from engine.rows.run import Rows
 from engine.session import ClientEvent, ClientSession, Ready, Stopped, Terms, Welcome, compare
 from engine.session import Progress as NodeProgress
 from engine.session.keys import KEY_BYTES, fresh
-from engine.session.messages import LOGIT_BYTES
-from engine.step import Answer, Step
+from engine.step import LOGIT_BYTES, Answer, Step
 
 Report = Callable[[PromptProgress], None]
 

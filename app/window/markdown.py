@@ -23,7 +23,7 @@ from app.window.typeset import LIST_INDENT, PLAIN_LINE_HEIGHT, Typesetter
 __all__ = ["AnswerDocument", "warm_up", "wrap_mode"]
 
 MAX_LINES = 2_000
-MAX_CHARACTERS = 60_000
+MAX_TYPESET_CHARACTERS = 60_000
 """Of an answer as Markdown, some thirty pages: what is behind them is plain text, so that no answer holds the window up."""
 _LONG_WORD = re.compile(r"\S{1500}")
 """Qt looks for the end of each line from the beginning of the word, so that the time grows with the square of its length."""
@@ -129,7 +129,7 @@ def wrap_mode(text: str) -> QTextOption.WrapMode:
 def _readable(lines: Sequence[str]) -> int:
     """How many of the lines are taken for Markdown; those behind them are shown as they are written."""
     lengths = accumulate(map(len, lines))
-    return sum(length <= MAX_CHARACTERS for length in islice(lengths, MAX_LINES))
+    return sum(length <= MAX_TYPESET_CHARACTERS for length in islice(lengths, MAX_LINES))
 
 
 def warm_up(colors: Colors) -> None:

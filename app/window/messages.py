@@ -43,7 +43,7 @@ class AnswerWidget(QWidget):
         self.view = TextView("", self)
         self.view.hide()
         self._failure: Failure | None = None
-        self.foot = _Foot(colors, self)
+        self.foot = _AnswerFoot(colors, self)
         self.foot.copy.clicked.connect(self.copy)
         self.foot.again.clicked.connect(self.retry)
         column = QVBoxLayout(self)
@@ -209,7 +209,7 @@ class Failure(QFrame):
         self._sign.setPixmap(pixmap("warning", colors.error_text, 20, 2))
 
 
-class _Foot(QWidget):
+class _AnswerFoot(QWidget):
     """What can be done with an answer, and its figures."""
 
     def __init__(self, colors: Colors, parent: QWidget) -> None:

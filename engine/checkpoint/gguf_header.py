@@ -29,7 +29,7 @@ MAX_TENSORS = 1 << 16
 MAX_ITEMS = 1 << 21
 MAX_STRING = 1 << 24
 MAX_NAME = 1 << 16
-MAX_HEADER = 1 << 27
+MAX_GGUF_HEADER = 1 << 27
 """Bytes: ten times the largest in use. As Python objects they take up to ten times as much memory."""
 MAX_DIMENSIONS = 4
 MAX_ALIGNMENT = 1 << 20
@@ -195,8 +195,8 @@ class _Reader:
 
     def take(self, count: int) -> bytes:
         """The next ``count`` bytes, which the file must still have."""
-        if self.at + count > MAX_HEADER and count <= self.end - self.at:
-            raise self.wrong(f"the header is longer than {MAX_HEADER} bytes")
+        if self.at + count > MAX_GGUF_HEADER and count <= self.end - self.at:
+            raise self.wrong(f"the header is longer than {MAX_GGUF_HEADER} bytes")
         data = self.file.read(count) if count <= self.end - self.at else b""
         if len(data) != count:
             raise self.wrong("the header ends beyond the file (truncated?)", self.end)

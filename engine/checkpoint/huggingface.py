@@ -53,7 +53,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.safetensors")
 
 
 @dataclass(frozen=True)
-class _Place:
+class _FilePlace:
     """Where a tensor lies: a file, the first byte in it, and how its numbers are stored."""
 
     file: Path
@@ -171,9 +171,9 @@ def _require_template(words: Fields | None) -> None:
         raise words.error("chat_template must be a string, or a list with one named default")
 
 
-def _places(path: Path) -> dict[str, _Place]:
+def _places(path: Path) -> dict[str, _FilePlace]:
     """Every tensor of the directory, without the rotary frequencies that old checkpoints carry."""
-    places: dict[str, _Place] = {}
+    places: dict[str, _FilePlace] = {}
     for file, listed in _files(path).items():
         found = _file_places(file)
         for name in found.keys() if listed is None else listed:
@@ -206,7 +206,7 @@ def _files(path: Path) -> dict[Path, list[str] | None]:
     return files
 
 
-def _file_places(file: Path) -> dict[str, _Place]:
+def _file_places(file: Path) -> dict[str, _FilePlace]:
     """The tensors of one safetensors file.
 
     The safetensors library checks the header: its length, that each tensor has as many bytes as its
@@ -235,5 +235,5 @@ def _file_places(file: Path) -> dict[str, _Place]:
             what = f"tensor {name[:80]} is stored as {entry['dtype']}; only {kinds} are supported"
             raise ModelError(what, file)
         start = 8 + length + entry["data_offsets"][0]
-        places[name] = _Place(file, start, entry["dtype"], tuple(entry["shape"]))
+        places[name] = _FilePlace(file, start, entry["dtype"], tuple(entry["shape"]))
     return places

@@ -17,11 +17,11 @@ from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring, low, shift_logical
 from engine.ring.kernels.words import pack24
 from engine.rows.run import Extent
+from engine.step import LOGIT_BYTES
 from engine.wire import Mask, Wire
 
 DROPPED = 16  #: low bits of a logit's opening that are not forwarded
 KEPT = 24
-LOGIT_BYTES = 3
 
 
 def deal(d: Dealing, x: Mask, vocab: int) -> tuple[Ring, Ring]:

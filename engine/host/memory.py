@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 RESERVE = 4 << 30  #: bytes left: one session's rows prepared ahead (0.4 GiB at one node, 1.2 at the other), and everybody else
-PARTIES = 2  #: that may start on one host at the same time and see the same memory
+NODES_A_HOST = 2  #: that may start on one host at the same time and see the same memory
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -30,7 +30,7 @@ def has_room(mapped: int, halves: int, available: int | None) -> bool:
     The rule: the pack (mapped once by both evaluators of a host, and counted as available until it is read), both
     evaluators' halves and `RESERVE` fit together. True where nothing is known of the machine's memory.
     """
-    return available is None or mapped + PARTIES * halves + RESERVE <= available
+    return available is None or mapped + NODES_A_HOST * halves + RESERVE <= available
 
 
 def available_memory(meminfo: Path = _MEMINFO) -> int | None:

@@ -134,8 +134,8 @@ def _mapped(size: int, *, huge: bool) -> mmap.mmap:
 def give_back(spent: NDArray[Any], before: int = 0, pool: Pool | None = None) -> None:
     """Give the whole huge pages of a part of a `long_lived` array back: some to the next such array, others to the kernel.
 
-    The part is contiguous; its words must never be read again: they are zero or what they were. Of its first `before` bytes that was done earlier.
-    (Linux only.)
+    The part is contiguous; its words must never be read again: they are zero or what they were. Of its first `before` bytes
+    that was done earlier. (Linux only.)
     """
     pool = pool or _pool
     pages = _whole_pages(spent)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import InputError, ProtocolError
-from engine.gates.answer import DROPPED, LOGIT_BYTES
+from engine.gates.answer import DROPPED
 from engine.gates.embedding import Online
 from engine.gates.rotary import Rotary
 from engine.models import llama
@@ -30,7 +30,7 @@ from engine.program.plan import Plan, dealt_bytes, made_bytes
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import unmask24
 from engine.rows.run import Rows
-from engine.step import Step
+from engine.step import LOGIT_BYTES, Step
 from engine.wire import Secret
 
 

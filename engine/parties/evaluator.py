@@ -24,7 +24,7 @@ from engine.parties.pack import NodePack, OnlineHalves
 from engine.prf import Stream
 from engine.prf.streams import Record
 from engine.program.evaluation import Evaluation, Exchange
-from engine.program.material import Material, prepare
+from engine.program.material import PreparedMaterial, prepare
 from engine.program.plan import Plan
 from engine.program.weights import Cache
 from engine.ring.fixed import Ring
@@ -52,7 +52,7 @@ def cushion(step_rows: int) -> float:
 @dataclass(slots=True, repr=False)
 class _Block(Secret):
     rows: Rows
-    sections: list[Material | None]
+    sections: list[PreparedMaterial | None]
     used: int = 0
     discarded: bool = False
 
@@ -284,7 +284,7 @@ class Evaluator:
                     count -= take
             return passes
 
-    def _material(self, block: _Block, section: int) -> Material:
+    def _material(self, block: _Block, section: int) -> PreparedMaterial:
         def settled() -> bool:
             return self._closed or block.discarded or block.sections[section] is not None
 

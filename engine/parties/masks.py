@@ -9,7 +9,7 @@ from engine.host.process import sparse
 from engine.models.config import ModelSpec
 from engine.prf import FAST, Label, Stream, require_apart
 from engine.ring.fixed import Ring
-from engine.ring.kernels.linear import ROWS, add_into, adder
+from engine.ring.kernels.linear import PART_ROWS, add_into, adder
 
 TILE_WORDS = 1 << 16
 """Of a matrix's mask at a time: two streams of it stay in a core's cache. Each tile's mask has an address of its own in its
@@ -81,7 +81,7 @@ class ModelMasks:
         outer, inner = self.spec.tensors()[weight]
         out = np.empty((x.shape[0], outer), np.int64)
         add = adder(np.ascontiguousarray(x), low40=weight in self.spec.low40)
-        for start, stop in tiles(outer, inner, ROWS):
+        for start, stop in tiles(outer, inner, PART_ROWS):
             words = (stop - start) * inner
             if self._tiles[0].size < words:
                 self._tiles = np.empty((2, words), np.int64)

@@ -10,7 +10,7 @@ from engine.host.process import long_lived
 from engine.models.config import ModelSpec
 from engine.parties.masks import SeedStream, tiles
 from engine.ring.fixed import Ring
-from engine.ring.kernels.linear import ROWS, Low40, adder, multiply_into, multiply_low40_into
+from engine.ring.kernels.linear import PART_ROWS, Low40, adder, multiply_into, multiply_low40_into
 from engine.ring.kernels.lookups import Table, shortest
 from engine.wire import Secret
 
@@ -76,7 +76,7 @@ class OnlineHalves(Secret):
         """``out -= x @ λ_Wi.T``, or with `masked`: ``out += x @ (masked - λ_Wi).T``."""
         outer, inner = self._pack.spec.tensors()[weight]
         add = adder(x if masked is not None else -x, low40=weight in self._pack.spec.low40)
-        for start, stop in tiles(outer, inner, ROWS):
+        for start, stop in tiles(outer, inner, PART_ROWS):
             words = (stop - start) * inner
             if self._tile.size < words:
                 self._tile = np.empty(words, np.int64)

@@ -26,6 +26,8 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
+from engine.ring.fixed import WORD_BYTES
+
 BLOCK = 16
 FAST = 2 * BLOCK
 """Byte of an address at which a range had best begin."""
@@ -33,9 +35,8 @@ _LONG = (1 << 16, 1 << 18)  # bytes: from which of them on, if any, a cipher of 
 _CHUNK = 1 << 18
 _MOST = (1 << 32) * BLOCK - FAST  # bytes of one nonce: its counter has 32 bits
 _ZEROS = memoryview(bytes(_CHUNK))
-_WORD = 8
-ROWS = 1 << 48
-"""Serial numbers of rows that a counter tells apart: 0 … ROWS - 1."""
+ROW_NUMBERS = 1 << 48
+"""Serial numbers of rows that a counter tells apart: 0 … ROW_NUMBERS - 1."""
 _SECTIONS = _SLOTS = 1 << 16
 _BLOCKS = 1 << 40
 
@@ -79,7 +80,7 @@ class Stream:
             ValueError: the address does not fit its fields, or `start` is not on a block.
         """
         block, odd = divmod(start, BLOCK)
-        if odd or block < 0 or not (0 <= row < ROWS and 0 <= section < _SECTIONS and 0 <= slot < _SLOTS):
+        if odd or block < 0 or not (0 <= row < ROW_NUMBERS and 0 <= section < _SECTIONS and 0 <= slot < _SLOTS):
             raise ValueError("a stream address does not fit its fields")
         if block + -(-out.nbytes // BLOCK) > _BLOCKS:
             raise ValueError("a stream range leaves its address")
@@ -100,7 +101,7 @@ class Stream:
     def words(self, count: int, label: Label, row: int, section: int, slot: int, start: int = 0) -> NDArray[np.int64]:
         """`count` fresh words of an address, from word `start` on (any multiple of 2)."""
         out = np.empty(count, np.int64)
-        self.fill(out, label, row, section, slot, start * _WORD)
+        self.fill(out, label, row, section, slot, start * WORD_BYTES)
         return out
 
 
@@ -111,7 +112,7 @@ def require_apart(keys: Sequence[bytes]) -> None:
         ValueError: two parties' streams would be one, or one of them could be found by trying.
     """
     for one, two in combinations(keys, 2):
-        if any(one[at : at + _WORD] == two[at : at + _WORD] for at in range(0, len(one), _WORD)):
+        if any(one[at : at + WORD_BYTES] == two[at : at + WORD_BYTES] for at in range(0, len(one), WORD_BYTES)):
             raise ValueError("two keys are the same, or nearly so: each stream needs a fresh one")
 
 

@@ -4,8 +4,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from engine.program.plan import WORD
-from engine.ring.fixed import Ring
+from engine.ring.fixed import WORD_BYTES, Ring
 from engine.ring.kernels.words import Bytes, join10, join40, pack10, pack40, unpack40
 
 
@@ -46,7 +45,7 @@ def join(masked: Ring, theirs: bytes, at: int, codec: Codec) -> Ring:
 
 def packed(words: Ring, width: int) -> Bytes:
     """Dealt words in `width` (5 or 8) bytes each."""
-    if width == WORD:
+    if width == WORD_BYTES:
         return np.ascontiguousarray(words)
     out = np.empty(words.size * 5, np.uint8)
     pack40(words.reshape(-1), out)
@@ -55,7 +54,7 @@ def packed(words: Ring, width: int) -> Bytes:
 
 def unpacked(data: Bytes, words: int, width: int) -> Ring:
     """So many dealt words that came in `width` bytes each, flat."""
-    if width == WORD:
+    if width == WORD_BYTES:
         return data.view(np.int64)
     out = np.empty(words, np.int64)
     unpack40(data, out)

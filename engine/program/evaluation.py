@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from engine.program.codec import Codec, encode, join
-from engine.program.material import Material
+from engine.program.material import PreparedMaterial
 from engine.program.plan import Kind, Plan, Product, Slot
 from engine.program.weights import Weights
 from engine.ring.fixed import Ring
@@ -32,11 +32,11 @@ class Evaluation:
         self.rounds = 0
         self._exchange = exchange
         self._recording = plan
-        self._material: Material | None = None
+        self._material: PreparedMaterial | None = None
         self._slots: dict[SlotKey, Ring] = {}
         self._pending: list[tuple[Opening, Ring, Codec]] = []
 
-    def enter(self, section: int, material: Material | None, start: int = 0, stop: int = 0) -> None:
+    def enter(self, section: int, material: PreparedMaterial | None, start: int = 0, stop: int = 0) -> None:
         """Begin a section with the prepared material's rows start … stop - 1."""
         self.section, self.gate = section, 0
         self._material = material

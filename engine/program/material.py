@@ -15,7 +15,7 @@ from engine.wire import Secret, SlotKey
 _TOGETHER = 4  # rows whose memory is given back at once: of one, a section has a tenth of a huge page
 
 
-class Material(Secret):
+class PreparedMaterial(Secret):
     """One section of a block of rows as an evaluator holds it, ready for the rounds: what it received, and its halves of
     products. What else its stream gives is drawn when rows are computed: no memory for it waits, and it is read while the
     processor's cache has it.
@@ -77,12 +77,12 @@ def prepare(
     stream: Stream,
     dealt: bytes | memoryview,
     weights: Weights,
-) -> Material:
+) -> PreparedMaterial:
     """An evaluator's work ahead of time: read the dealt material, and make κ - λ·m_W of each matrix.
 
     `dealt` has been checked against ``plan.dealt_bytes``; it is kept if it is writable.
     """
-    material = Material(plan, role, section, rows, stream)
+    material = PreparedMaterial(plan, role, section, rows, stream)
     drawn = plan.drawn[role - 1]
     words = drawn.words - drawn.online_words
     tape = long_lived(8 * rows.count * words).view(np.int64).reshape(rows.count, words)

@@ -14,11 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
-from engine.ring.fixed import Ring
+from engine.ring.fixed import WORD_BYTES, Ring
 from engine.rows.run import Extent, Rows
 from engine.wire import SlotKey
-
-WORD = 8
 
 
 class Kind(Enum):
@@ -44,7 +42,7 @@ class Slot:
     extent: Extent
     factor: int = 1
     bit: bool = False
-    width: int = WORD
+    width: int = WORD_BYTES
 
     @property
     def keyed(self) -> bool:
@@ -115,7 +113,7 @@ class Plan:
         words = slot.row_words()
         if slot.kind is not Kind.KAPPA:
             self.dealt[key] = self.dealt_words
-            self.dealt_words += -(-words * slot.width // WORD)
+            self.dealt_words += -(-words * slot.width // WORD_BYTES)
         if slot.kind is Kind.BOTH:
             self.both[key] = self.both_words
             self.both_words += words
@@ -137,18 +135,18 @@ class Plan:
     def dealt_bytes(self, rows: Rows, role: int) -> int:
         """Exact length of the section's material for these rows and evaluator."""
         if role == 1:
-            return self.both_words * WORD * rows.count
-        return max((stop for _, stop in self.keyed_bounds(rows).values()), default=self.dealt_words * WORD * rows.count)
+            return self.both_words * WORD_BYTES * rows.count
+        return max((stop for _, stop in self.keyed_bounds(rows).values()), default=self.dealt_words * WORD_BYTES * rows.count)
 
     def made_bytes(self, rows: Rows, role: int) -> int:
         """Exact memory of the section once an evaluator has prepared it: what it received, what it drew ahead of time, and the
         words that were sent in fewer than 8 bytes. Known before anything is allocated.
         """
         drawn = self.drawn[role - 1]
-        made = self.dealt_bytes(rows, role) + WORD * rows.count * (drawn.words - drawn.online_words)
+        made = self.dealt_bytes(rows, role) + WORD_BYTES * rows.count * (drawn.words - drawn.online_words)
         for slot in self.slots.values():
-            if not slot.kind.drawn_by(role) and slot.width != WORD:
-                made += WORD * int(slot.offsets(rows)[-1])
+            if not slot.kind.drawn_by(role) and slot.width != WORD_BYTES:
+                made += WORD_BYTES * int(slot.offsets(rows)[-1])
         return made
 
     def round_bytes(self, rows: Rows) -> int:
@@ -157,7 +155,7 @@ class Plan:
 
     def keyed_bounds(self, rows: Rows) -> dict[SlotKey, tuple[int, int]]:
         """Bytes of the second evaluator's material that each keyed slot takes, behind the fixed slots of all rows, in order."""
-        bounds, at = {}, self.dealt_words * WORD * rows.count
+        bounds, at = {}, self.dealt_words * WORD_BYTES * rows.count
         for key, slot in self.slots.items():
             if slot.keyed and slot.kind is Kind.SHARE:
                 bounds[key] = (at, at := at + int(slot.offsets(rows)[-1]) * slot.width)

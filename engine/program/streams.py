@@ -3,8 +3,8 @@
 import numpy as np
 
 from engine.prf import FAST, Label, Stream
-from engine.program.plan import WORD, Drawn
-from engine.ring.fixed import Ring
+from engine.program.plan import Drawn
+from engine.ring.fixed import WORD_BYTES, Ring
 from engine.rows.run import Rows
 from engine.wire import SlotKey
 
@@ -12,7 +12,7 @@ from engine.wire import SlotKey
 def fill_tape(tape: Ring, stream: Stream, section: int, rows: Rows, start: int = 0) -> None:
     """Draw the fixed slots of each row from word `start` (even) on, [rows, words]."""
     for r in range(rows.count):
-        stream.fill(tape[r], Label.FIXED, rows.first + r, section, 0, FAST + WORD * start)
+        stream.fill(tape[r], Label.FIXED, rows.first + r, section, 0, FAST + WORD_BYTES * start)
 
 
 def keyed_runs(drawn: Drawn, stream: Stream, section: int, rows: Rows) -> dict[SlotKey, Ring]:
@@ -20,7 +20,7 @@ def keyed_runs(drawn: Drawn, stream: Stream, section: int, rows: Rows) -> dict[S
     runs: dict[SlotKey, list[Ring]] = {key: [] for key in drawn.keyed}
     for r in range(rows.count):
         sizes = [slot.row_words(rows.position + r + 1) for slot in drawn.keyed.values()]
-        words, at = stream.words(sum(sizes), Label.KEYED, rows.first + r, section, 0, FAST // WORD), 0
+        words, at = stream.words(sum(sizes), Label.KEYED, rows.first + r, section, 0, FAST // WORD_BYTES), 0
         for run, size in zip(runs.values(), sizes, strict=True):
             run.append(words[at : at + size])
             at += size

@@ -15,14 +15,14 @@ from engine.parties.plain import Plain
 from engine.prf import require_apart
 from engine.ring.fixed import Real, Ring, encode
 
-SEED_BYTES = 32
+MODEL_SEED_BYTES = 32
 
 
 def fresh_seeds() -> tuple[bytes, bytes]:
     """The two model seeds. They are drawn for one model and never given from outside: two models masked by one stream
     would hand their difference to the nodes.
     """
-    return os.urandom(SEED_BYTES), os.urandom(SEED_BYTES)
+    return os.urandom(MODEL_SEED_BYTES), os.urandom(MODEL_SEED_BYTES)
 
 
 def refuse_equal(seeds: tuple[bytes, bytes], path: Path | None = None) -> None:

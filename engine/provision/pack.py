@@ -30,8 +30,8 @@ from engine.models.config import ModelSpec
 from engine.models.planning import table_shapes
 from engine.parties.pack import NodePack, half_bytes, node_pack
 from engine.provision import special_tokens
-from engine.provision.masking import SEED_BYTES, refuse_equal
-from engine.ring.fixed import Ring
+from engine.provision.masking import MODEL_SEED_BYTES, refuse_equal
+from engine.ring.fixed import WORD_BYTES, Ring
 from engine.wire import Secret
 
 FORMAT = 2  #: of these files, and of how a model's masks follow from its seeds: an older pack cannot be used
@@ -39,11 +39,10 @@ MAX_JSON = 1 << 24
 ALIKE = ("spec.json", "tables.safetensors", "masked.bin")  #: what both nodes hold alike
 NEEDED = {
     "node": {*ALIKE, "seed"},
-    "client": {"spec.json", "seeds", "tokenizer.json", special_tokens.NAME},
+    "client": {"spec.json", "seeds", "tokenizer.json", special_tokens.TOKENS_FILE},
 }  #: each kind's files
 ROLES = (1, 2)
 _CHUNK = 1 << 22
-WORD = 8
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Progress = Callable[[int, int], None]
@@ -211,7 +210,7 @@ def load_node_pack(directory: Path, progress: Progress | None = None, halves: Ha
             raise ModelError("the manifest contradicts itself", directory)
         seed = _seeds(directory / "seed", 1)[0]
         path = directory / "masked.bin"
-        if path.stat().st_size != WORD * masked_words(spec):
+        if path.stat().st_size != WORD_BYTES * masked_words(spec):
             raise ModelError("the masked weights have not the size that the metadata says", path)
         words = np.memmap(path, np.int64, "r")
         arrays = {name: np.asarray(words[at : at + int(np.prod(shape))]).reshape(shape) for name, shape, at in layout(spec)}
@@ -227,7 +226,7 @@ def _stored(halves: Halves, spec: ModelSpec) -> bool:
     if halves is not Halves.AUTO:
         return halves is Halves.STORED
     words = masked_words(spec)
-    return has_room(WORD * words, half_bytes(spec), available_memory())
+    return has_room(WORD_BYTES * words, half_bytes(spec), available_memory())
 
 
 def _tables(directory: Path, spec: ModelSpec) -> dict[str, Ring]:
@@ -244,9 +243,9 @@ def _tables(directory: Path, spec: ModelSpec) -> dict[str, Ring]:
 
 def _seeds(path: Path, count: int) -> list[bytes]:
     data = path.read_bytes()
-    if len(data) != count * SEED_BYTES:
+    if len(data) != count * MODEL_SEED_BYTES:
         raise ModelError("the seed has not its length", path)
-    return [data[i : i + SEED_BYTES] for i in range(0, len(data), SEED_BYTES)]
+    return [data[i : i + MODEL_SEED_BYTES] for i in range(0, len(data), MODEL_SEED_BYTES)]
 
 
 def _two_seeds(path: Path) -> tuple[bytes, bytes]:

@@ -25,6 +25,7 @@ from engine.provision import calibrate, masking, pack, special_tokens
 from engine.provision.fold import tensor_shapes
 from engine.provision.output import make_directories, require_space, size, writing_to
 from engine.provision.weights import WeightSource
+from engine.ring.fixed import WORD_BYTES
 
 Report = Callable[[str, int, int], None]  #: (what is being done, done, of)
 MAX_NAME, MAX_PREFIX, MAX_CONTEXT = 200, 512, 1 << 17  #: as `ModelSpec` has them
@@ -64,7 +65,7 @@ def share(
     with ExitStack() as undo:
         with writing_to(out):
             make_directories(out, undo)
-            require_space(pack.WORD * sum(words), out)
+            require_space(WORD_BYTES * sum(words), out)
         weights = WeightSource(checkpoint)
         spec = calibrated_spec(checkpoint, weights, options, context, report, say)
         with writing_to(out):
@@ -214,7 +215,7 @@ def _write_client(
     save_tokenizer(checkpoint.tokenizer, client / "tokenizer.json")
     template = checkpoint.chat_template
     special_tokens.write_special_tokens({} if template is None else template.tokens, client)
-    names = ["spec.json", "seeds", "tokenizer.json", special_tokens.NAME]
+    names = ["spec.json", "seeds", "tokenizer.json", special_tokens.TOKENS_FILE]
     if template is not None:
         (client / "chat_template.jinja").write_text(template, "utf-8")
         names.append("chat_template.jinja")

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 Ring = NDArray[np.int64]
 Real = NDArray[np.float64]
+WORD_BYTES = 8  #: of a ring element
 
 
 def encode(values: Real, bits: int) -> Ring:

@@ -21,7 +21,6 @@ from engine.session.ledger import RowLedger
 from engine.session.machine import CLIENT_RECEIVES, CLIENT_SENDS, Machine, State
 from engine.session.messages import (
     DIGEST_BYTES,
-    LOGIT_BYTES,
     Block,
     Material,
     Progress,
@@ -33,7 +32,7 @@ from engine.session.messages import (
     step_parts,
 )
 from engine.session.terms import Terms
-from engine.step import Answer, Step
+from engine.step import LOGIT_BYTES, Answer, Step
 
 ClientEvent = Welcome | Ready | Progress | Answer | Stopped
 

@@ -29,7 +29,7 @@ Length = Annotated[int, Field(ge=1, lt=1 << 32)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
-class _Text(BaseModel):
+class _JsonMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     def encode(self) -> bytes:
@@ -48,13 +48,13 @@ class _Text(BaseModel):
         raise ProtocolError("malformed", text)  # outside, so that no cause carries the input
 
 
-class _Version(_Text):
+class _Version(_JsonMessage):
     model_config = ConfigDict(extra="ignore")
 
     protocol: int
 
 
-class _Greeting(_Text):
+class _Greeting(_JsonMessage):
     protocol: int = PROTOCOL
 
     @classmethod
@@ -108,7 +108,7 @@ class PeerHello(_Greeting):
     client: Hex64
 
 
-class _Error(_Text):
+class _Error(_JsonMessage):
     code: Annotated[str, Field(max_length=64)]
     text: Annotated[str, Field(max_length=ERROR_BYTES)]
     retry_after: Seconds | None = None

@@ -21,7 +21,6 @@ from engine.errors import ProtocolError
 from engine.link.frames import BULK_LIMIT, Data
 from engine.step import Answer, Step
 
-LOGIT_BYTES = 3
 OPENED_BYTES, ALARM_BYTES = 5, 2  # of a logit, and of an answered row, in the last round between the nodes
 DIGEST_BYTES = 32
 MAX_ANSWERS = 17

@@ -20,7 +20,6 @@ from engine.session.keys import NONCE_BYTES, derive, fresh
 from engine.session.ledger import RowLedger
 from engine.session.machine import NODE_RECEIVES, NODE_SENDS, Machine, State
 from engine.session.messages import (
-    LOGIT_BYTES,
     Block,
     Material,
     Progress,
@@ -32,7 +31,7 @@ from engine.session.messages import (
     parse_step,
 )
 from engine.session.terms import Terms
-from engine.step import Answer, Step
+from engine.step import LOGIT_BYTES, Answer, Step
 
 NodeEvent = Hello | Block | Material | Step | Rewind | Stop
 

@@ -23,6 +23,7 @@ from engine.ring.fixed import low
 from engine.ring.kernels.words import pack24
 from engine.rows.run import Extent
 from engine.session import keys
+from engine.step import LOGIT_BYTES
 
 Words = NDArray[np.int64]
 Patch = pytest.MonkeyPatch
@@ -101,7 +102,7 @@ def additive_answer(patch: Patch) -> None:
         logits = matmul(e, x, "head", vocab, low40=True)
         additive = np.ascontiguousarray(e._pending[-1][1]) if e._pending else logits.c
         alarm = e.open(low(mask ^ np.int64(e.alarm), 16), Extent(1), Codec.XOR16)
-        out = np.empty(logits.c.size * answer.LOGIT_BYTES, np.uint8)
+        out = np.empty(logits.c.size * LOGIT_BYTES, np.uint8)
         pack24(additive.reshape(-1), out)
         return out.tobytes(), int(alarm.c[-1, 0]) & 0xFFFF if e.rows.count else 0
 

@@ -25,7 +25,7 @@ from engine.parties.evaluator import Evaluator
 from engine.program.codec import Codec
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
-from engine.program.material import Material
+from engine.program.material import PreparedMaterial
 from engine.program.plan import Kind, Plan, Slot
 from engine.rows.run import Extent, Rows
 from engine.step import Answer, Step
@@ -119,9 +119,9 @@ class Alone:
             pending.append(Segment(e.section, e.gate, start, start + e.rows.count, codec, opened))
             return inner(e, masked, extent, codec)
 
-        part = Material.part
+        part = PreparedMaterial.part
 
-        def moved(material: Material, start: int, stop: int) -> dict[SlotKey, Words]:
+        def moved(material: PreparedMaterial, start: int, stop: int) -> dict[SlotKey, Words]:
             slots, plan = part(material, start, stop), material.plan
             for key, amount in moves(plan, material.section).items():
                 shaped = of_rows(plan.slots[key], amount, start, stop).reshape(slots[key].shape)
@@ -131,7 +131,7 @@ class Alone:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Evaluation, "open", watched)
             if self.moved:
-                patch.setattr(Material, "part", moved)
+                patch.setattr(PreparedMaterial, "part", moved)
             yield
 
     def _exchange(self, message: bytes) -> bytes:

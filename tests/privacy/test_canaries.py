@@ -12,7 +12,7 @@ import pytest
 
 from engine.gates.embedding import Online
 from engine.prf import Stream
-from engine.program.material import Material
+from engine.program.material import PreparedMaterial
 from engine.program.plan import Plan
 from engine.program.weights import Cache
 from engine.rows.run import Extent, Rows
@@ -38,7 +38,7 @@ class _Round:
 def secrets() -> list[Any]:
     opening = Opening(Extent(3), 64, _Round())
     opening.settle(ARRAY)
-    material = Material(Plan(), 1, 0, Rows(1, 0, 2), Stream(KEY))
+    material = PreparedMaterial(Plan(), 1, 0, Rows(1, 0, 2), Stream(KEY))
     material.arrays[1, "z"] = ARRAY
     return [
         Wire(ARRAY, ARRAY, Extent(3)),

@@ -17,7 +17,7 @@ from typing import Any
 
 from numba.core import caching
 
-_DIGEST_BYTES = 32
+_SEAL_BYTES = 32
 
 
 def sealed(path: str, content: bytes) -> bytes:
@@ -26,7 +26,7 @@ def sealed(path: str, content: bytes) -> bytes:
 
 
 def _digest(path: str, content: bytes) -> bytes:
-    return blake2b(os.path.basename(path).encode() + b"\0" + content, digest_size=_DIGEST_BYTES).digest()
+    return blake2b(os.path.basename(path).encode() + b"\0" + content, digest_size=_SEAL_BYTES).digest()
 
 
 def is_whole(path: str) -> bool:
@@ -35,7 +35,7 @@ def is_whole(path: str) -> bool:
         content = Path(path).read_bytes()
     except OSError:  # not there, a directory, not ours to read
         return False
-    return content[-_DIGEST_BYTES:] == _digest(path, content[:-_DIGEST_BYTES])
+    return content[-_SEAL_BYTES:] == _digest(path, content[:-_SEAL_BYTES])
 
 
 class _Files(caching.IndexDataCacheFile):

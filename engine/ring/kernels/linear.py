@@ -18,8 +18,8 @@ from engine.ring.kernels import amx
 from engine.ring.kernels.jit import inlined, kernel, only_read
 from engine.ring.kernels.prefetch import AHEAD, LINE, read_once
 
-ROWS = 16  #: of a matrix that is multiplied part by part: with fewer in a part, tiles would be mostly empty
-STEP = 64  #: words of a row of a matrix, between two looks ahead
+PART_ROWS = 16  #: of a matrix that is multiplied part by part: with fewer in a part, tiles would be mostly empty
+AHEAD_WORDS = 64  #: words of a row of a matrix, between two looks ahead
 
 QUARTERS = not llvmlite.get_host_cpu_name().startswith("znver")
 """How one row is multiplied, where memory is all that counts. An AMD reads fastest as the matrix lies there, with looks ahead
@@ -67,13 +67,13 @@ def compile_products() -> None:
 @kernel
 def _add_row(x: Ring, w: Ring, out: Ring) -> None:
     outer, inner = w.shape
-    whole = inner // STEP * STEP
+    whole = inner // AHEAD_WORDS * AHEAD_WORDS
     for p in range(outer):
         total = np.int64(0)
-        for start in range(0, whole, STEP):
-            for line in range(0, 8 * STEP, LINE):
+        for start in range(0, whole, AHEAD_WORDS):
+            for line in range(0, 8 * AHEAD_WORDS, LINE):
                 read_once(w, 8 * (p * inner + start) + AHEAD + line)
-            for i in range(start, start + STEP):
+            for i in range(start, start + AHEAD_WORDS):
                 total += x[0, i] * w[p, i]
         for i in range(whole, inner):
             total += x[0, i] * w[p, i]
@@ -198,16 +198,16 @@ def multiply_low40_into(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8
 @kernel
 def _add_low40_row(x: Ring, low: NDArray[np.uint32], high: NDArray[np.uint8], out: Ring) -> None:
     outer, inner = low.shape
-    whole = inner // STEP * STEP
+    whole = inner // AHEAD_WORDS * AHEAD_WORDS
     for o in range(outer):
         total = np.int64(0)
-        for start in range(0, whole, STEP):
+        for start in range(0, whole, AHEAD_WORDS):
             at = o * inner + start + AHEAD
-            for line in range(0, 4 * STEP, LINE):
+            for line in range(0, 4 * AHEAD_WORDS, LINE):
                 read_once(low, 4 * at + line)
-            for line in range(0, STEP, LINE):
+            for line in range(0, AHEAD_WORDS, LINE):
                 read_once(high, at + line)
-            for i in range(start, start + STEP):
+            for i in range(start, start + AHEAD_WORDS):
                 total += x[0, i] * _word40(low, high, o, i)
         for i in range(whole, inner):
             total += x[0, i] * _word40(low, high, o, i)

@@ -111,7 +111,7 @@ def test_a_header_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + key(b"a", ARRAY, struct.pack("<IQ", 0, 2**21)))
     with path.open("r+b") as sparse:
         sparse.truncate(1 << 40)
-    monkeypatch.setattr("engine.checkpoint.gguf_header.MAX_HEADER", 1 << 20)
+    monkeypatch.setattr("engine.checkpoint.gguf_header.MAX_GGUF_HEADER", 1 << 20)
     with pytest.raises(ModelError, match=r"the header is longer than 1048576 bytes \(byte 49\)"):
         read_header(path)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.host.memory import PARTIES, RESERVE, available_memory, has_room
+from engine.host.memory import NODES_A_HOST, RESERVE, available_memory, has_room
 
 GIGA = 1 << 30
 
 
 def test_the_pack_once_both_parties_halves_and_the_reserve_must_fit() -> None:
-    needed = 8 * GIGA + PARTIES * 7 * GIGA + RESERVE
+    needed = 8 * GIGA + NODES_A_HOST * 7 * GIGA + RESERVE
     assert has_room(8 * GIGA, 7 * GIGA, needed)
     assert not has_room(8 * GIGA, 7 * GIGA, needed - 1)
 

@@ -11,7 +11,7 @@ from engine.errors import InputError
 from engine.parties.dealer import Abandoned
 from engine.prf import Stream
 from engine.program.dealing import Dealing
-from engine.program.material import Material
+from engine.program.material import PreparedMaterial
 from engine.program.plan import Kind, round_bytes
 from engine.ring.fixed import Ring
 from engine.rows.run import Rows
@@ -112,7 +112,7 @@ def test_the_last_round_has_room_for_what_the_answers_open() -> None:
     assert len(sent[0][-1]) == len(sent[1][-1]) == MAX_ANSWERS * (307 * OPENED_BYTES + ALARM_BYTES)
 
 
-def _memory(material: Material) -> list[Ring]:
+def _memory(material: PreparedMaterial) -> list[Ring]:
     return [*material.held, *material.arrays.values()]
 
 

@@ -11,7 +11,7 @@ import pytest
 from engine.errors import SessionStopped
 from engine.parties.evaluator import Evaluator
 from engine.program import material as prepared
-from engine.program.material import Material
+from engine.program.material import PreparedMaterial
 from engine.ring.fixed import Ring
 from engine.step import Step
 from engine.wire import SlotKey
@@ -157,22 +157,22 @@ def test_used_rows_of_a_block_are_given_back_and_the_others_stay(monkeypatch: py
 def test_a_layers_rows_are_given_back_before_the_next_layer_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[tuple[str, int]] = []
     trio = Trio(small_model())
-    part, spend = Material.part, Material.spend
+    part, spend = PreparedMaterial.part, PreparedMaterial.spend
 
-    def note(what: str, material: Material) -> None:
+    def note(what: str, material: PreparedMaterial) -> None:
         if any(material.plan is plan for plan in trio.evaluators[0].plans):
             events.append((what, material.section))
 
-    def asked(self: Material, start: int, stop: int) -> dict[SlotKey, Ring]:
+    def asked(self: PreparedMaterial, start: int, stop: int) -> dict[SlotKey, Ring]:
         note("asked", self)
         return part(self, start, stop)
 
-    def spent(self: Material, rows: int) -> None:
+    def spent(self: PreparedMaterial, rows: int) -> None:
         note("spent", self)
         spend(self, rows)
 
-    monkeypatch.setattr(Material, "part", asked)
-    monkeypatch.setattr(Material, "spend", spent)
+    monkeypatch.setattr(PreparedMaterial, "part", asked)
+    monkeypatch.setattr(PreparedMaterial, "spend", spent)
     trio.deal(3)
     trio.step([3, 5, 8])
     layers = small_model().spec.layers

@@ -12,7 +12,7 @@ import pytest
 from engine.errors import ProtocolError
 from engine.link.frames import FrameType, FrameWriter
 from engine.prf import Label, Stream
-from engine.prf.streams import ROWS
+from engine.prf.streams import ROW_NUMBERS
 from engine.session import ClientSession, Discarded, Material, State
 from engine.session.ledger import MAX_ROUND_BYTES, MAX_ROW, RowLedger
 from engine.session.messages import Block, Parts, Progress, Rewind, Stopped, answer_parts, step_parts
@@ -97,7 +97,7 @@ def test_rows_may_leave_gaps_and_fill_the_context(second: Any, block: tuple[int,
 
 def test_the_last_row_is_the_last_that_a_stream_has_an_address_for() -> None:
     stream = Stream(bytes(32))
-    assert MAX_ROW == ROWS - 1
+    assert MAX_ROW == ROW_NUMBERS - 1
     assert len(stream.words(2, Label.FIXED, MAX_ROW, 0, 0)) == 2
     with pytest.raises(ValueError, match="does not fit"):
         stream.words(2, Label.FIXED, MAX_ROW + 1, 0, 0)
