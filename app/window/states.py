@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from app.chat.events import Done, Failed, Message, Stands
+from app.chat.events import Computing, Done, Failed, Message, Stands, Started, Text, Waiting
 from engine.errors import InputError, LinkError
 
 __all__ = ["IGNORED", "NEXT", "Act", "Given", "Situation", "WindowEvent", "WindowState", "after"]
@@ -60,7 +60,7 @@ class WindowEvent(Enum):
 
     PREPARING = "preparing"  # text: what is being done, fraction
     CAME = "came"
-    WORKED = "worked"
+    WORKED = "worked"  # work
     ENDED = "ended"  # end
     BROKE = "broke"  # text: why, messages, stands
     FINISHED = "finished"
@@ -86,8 +86,7 @@ class Act(Enum):
 
     SHOW_WORK = "show what the worker says of the answer"
     STOP = "have the worker stop, and say so"
-    FINISH = "show that the answer is there"
-    FAIL = "show why there is no answer, or no more of it"
+    SHOW_END = "show that the answer is there, or why there is none, or no more of it"
     REST = "no answer grows any more"
     GIVE_BACK = "give a question that was refused back to be changed; its answer is still the one that grows"
 
@@ -106,6 +105,7 @@ class Given:
 
     text: str = field(default="", repr=False)
     fraction: float | None = None
+    work: Waiting | Started | Computing | Text | None = field(default=None, repr=False)
     end: Done | Failed | None = field(default=None, repr=False)
     stands: Stands = Stands.NOTHING
     """What the chat is left with when Trine has to stop in the middle of an answer."""
@@ -142,6 +142,11 @@ class Situation:
     def busy(self) -> bool:
         """Whether an answer grows, or waits for the nodes."""
         return self.state in (_S.QUEUED, _S.ANSWERING, _S.STOPPING)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was closed and nothing is left of what it started."""
+        return self.state is _S.GONE
 
 
 _S, _E, _A = WindowState, WindowEvent, Act
@@ -273,6 +278,12 @@ def _came(now: Situation, _: Given) -> _Outcome:
     return now, (_A.SHOW_READY,)
 
 
+def _worked(now: Situation, given: Given) -> _Outcome:
+    if given.work is None:
+        raise ValueError("nothing was said of the answer")
+    return now, (_A.SHOW_WORK,)
+
+
 def _ended(now: Situation, given: Given) -> _Outcome:
     end = given.end
     if end is None:
@@ -280,7 +291,7 @@ def _ended(now: Situation, given: Given) -> _Outcome:
     error = end.error if isinstance(end, Failed) else None
     lost = now.lost + 1 if isinstance(error, LinkError) else 0
     refused = isinstance(error, InputError) and end.stands is Stands.NOTHING
-    shown = (_A.FINISH,) if error is None else (_A.FAIL, _A.GIVE_BACK) if refused else (_A.FAIL,)
+    shown = (_A.SHOW_END, _A.GIVE_BACK) if refused else (_A.SHOW_END,)
     if now.then_new:
         return replace(_forgotten(now), lost=lost), (*shown, _A.REST, _A.FORGET, _A.CLEAR)
     return replace(now, lost=lost, unheard=end.stands is Stands.NOTHING), (*shown, _A.REST)
@@ -298,8 +309,8 @@ def _broke(now: Situation, given: Given) -> _Outcome:
     if now.state is _S.READY:
         return now, (_A.TELL_END,)
     if now.then_new:
-        return _forgotten(now), (_A.FAIL, _A.REST, _A.CLEAR, _A.TELL_END)
-    return replace(now, unheard=given.stands is Stands.NOTHING), (_A.FAIL, _A.REST, _A.TELL_END)
+        return _forgotten(now), (_A.SHOW_END, _A.REST, _A.CLEAR, _A.TELL_END)
+    return replace(now, unheard=given.stands is Stands.NOTHING), (_A.SHOW_END, _A.REST, _A.TELL_END)
 
 
 _CHANGES: Mapping[WindowEvent, Callable[[Situation, Given], _Outcome]] = {
@@ -311,7 +322,7 @@ _CHANGES: Mapping[WindowEvent, Callable[[Situation, Given], _Outcome]] = {
     _E.CLOSE: lambda now, _: (now, (_A.SAY_CLOSED if now.state in (_S.BROKEN, _S.GONE) else _A.LEAVE,)),
     _E.PREPARING: _preparing,
     _E.CAME: _came,
-    _E.WORKED: lambda now, _: (now, (_A.SHOW_WORK,)),
+    _E.WORKED: _worked,
     _E.ENDED: _ended,
     _E.BROKE: _broke,
     _E.FINISHED: lambda now, _: (now, (_A.SAY_CLOSED,)),

@@ -75,6 +75,11 @@ class Transcript(QScrollArea):
         return self._following
 
     @property
+    def question(self) -> str:
+        """The text of the last question."""
+        return next(message.text for message in reversed(self.messages) if isinstance(message, Question))
+
+    @property
     def former_stands(self) -> bool:
         """Whether the answer that was put aside has a word and the one in its place none."""
         last = self.messages[-1] if self.messages else None
@@ -94,13 +99,15 @@ class Transcript(QScrollArea):
         self._add(answer)
         return answer
 
-    def take_back(self) -> None:
-        """Take away the last question and its answer, which was never sent."""
+    def take_back(self) -> str:
+        """Take away the last question, which was never sent, and its answer. Return its text."""
+        text = self.question
         for message in self.messages[-2:]:
             self._remove(message)
         del self.messages[-2:]
         if not self.messages:
             self.clear()
+        return text
 
     def put_answer_aside(self) -> None:
         """Take the last answer off the screen, for another in its place; `keep_former` brings it back."""
@@ -122,14 +129,13 @@ class Transcript(QScrollArea):
         former.show()
 
     def leave_out(self) -> None:
-        """Mark the last question: it stays on the screen, and the model will not hear it."""
-        at = next((at for at in reversed(range(len(self.messages))) if isinstance(self.messages[at], Question)), None)
-        if at is not None:
-            asked = self.messages[at]
-            self.messages[at] = marked = LeftOut(asked.text, self._column)
-            self._rows.replaceWidget(asked, marked)
-            asked.hide()
-            asked.deleteLater()
+        """Mark the question before the last: it stays on the screen, and the model will not hear it."""
+        at = [at for at, message in enumerate(self.messages) if isinstance(message, Question)][-2]
+        asked = self.messages[at]
+        self.messages[at] = marked = LeftOut(asked.text, self._column)
+        self._rows.replaceWidget(asked, marked)
+        asked.hide()
+        asked.deleteLater()
 
     def settle(self) -> None:
         """What stands now is followed by more: only the last answer can be asked for again."""

@@ -27,7 +27,10 @@ _PARTS = 1000
 
 
 class Worker(QObject):
-    """Runs jobs on a chat, one after another. The signals arrive in the window's thread."""
+    """Runs jobs on a chat, one after another. The signals arrive in the window's thread.
+
+    The last one is either `broken`, with the reason, or `finished`; then nothing is left of what was started.
+    """
 
     preparing = Signal(str, int, int)
     ready = Signal(object)
@@ -66,17 +69,22 @@ class Worker(QObject):
             Thread(target=self._chat.stop, name="trine-stop", daemon=True).start()
 
     def leave(self) -> None:
-        """End everything; `finished` comes when nothing is left."""
+        """End everything; the last signal comes when nothing is left."""
         self._leaving.set()
         self._jobs.put(None)
         self.stop()
 
-    def wait(self, seconds: float) -> bool:
-        """Whether the thread ends within so many seconds; for tests and the very end."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
-
     def _run(self) -> None:
+        trouble = self._trouble()
+        if trouble is None and not self._leaving.is_set():  # a window that waits for its word must not wait for ever
+            trouble = "Trine's work ended by itself."
+        if trouble is None:
+            self.finished.emit()
+        else:
+            self.broken.emit(trouble)
+
+    def _trouble(self) -> str | None:
+        """Run everything. Return why it broke, or None."""
         try:
             warm_up(LIGHT)
             with self._start(self._report) as running:
@@ -87,14 +95,13 @@ class Worker(QObject):
                     self._chat = None
                     running.chat.close()
         except SessionStopped:
-            pass
+            return None
         except TrineError as error:
-            self.broken.emit(str(error))
+            return str(error)
         except Exception as error:  # a fault of our own must not leave a window that waits for ever
             _log.exception("the chat thread failed")
-            self.broken.emit(f"Trine has a fault of its own ({type(error).__name__}). The terminal shows where.")
-        finally:
-            self.finished.emit()
+            return f"Trine has a fault of its own ({type(error).__name__}). The terminal shows where."
+        return None
 
     def _serve(self, running: Running) -> None:
         running.chat.open()

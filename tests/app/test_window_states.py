@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.chat.events import Done, Failed, Message, Reason, Role, Speed, Stands
+from app.chat.events import Done, Failed, Message, Reason, Role, Speed, Stands, Text
 from app.window.states import IGNORED, NEXT, Act, Given, Situation, WindowEvent, WindowState, after
 from engine.errors import InputError, LinkError, ProtocolError, TrineError
 
@@ -40,6 +40,7 @@ HEARD = (Message(Role.USER, "heard"), Message(Role.ASSISTANT, "yes"))
 WITH = {
     E.SEND: Given(text="a question"),
     E.PREPARING: Given(text="loading", fraction=0.5),
+    E.WORKED: Given(work=Text("word", 1, 0.0)),
     E.ENDED: Given(end=DONE),
     E.BROKE: Given(text="it broke", messages=HEARD, stands=Stands.ANSWER),
 }
@@ -105,7 +106,7 @@ def test_a_question_that_is_asked_is_shown_and_sent() -> None:
     assert (now.state, now.question, now.busy, now.ready) == (S.ANSWERING, "a question", True, True)
     assert acts == [A.SHOW_READY, A.SHOW_QUESTION, A.SHOW_ANSWER, A.ASK]
     now, acts = walk(now, E.WORKED, E.ENDED)
-    assert (now.state, now.busy, acts) == (S.READY, False, [A.SHOW_WORK, A.FINISH, A.REST])
+    assert (now.state, now.busy, acts) == (S.READY, False, [A.SHOW_WORK, A.SHOW_END, A.REST])
 
 
 def test_a_question_that_waits_is_sent_when_the_nodes_are_there() -> None:
@@ -145,13 +146,13 @@ def test_a_new_chat_during_an_answer_comes_when_that_has_ended(events: list[Wind
     now, acts = walk(at(S.ANSWERING), *events)
     assert (now.state, now.then_new, {*acts}) == (S.STOPPING, True, {A.STOP})
     now, acts = walk(now, E.WORKED, E.ENDED)
-    assert (now, acts) == (Situation(S.READY), [A.SHOW_WORK, A.FINISH, A.REST, A.FORGET, A.CLEAR])
+    assert (now, acts) == (Situation(S.READY), [A.SHOW_WORK, A.SHOW_END, A.REST, A.FORGET, A.CLEAR])
 
 
 def test_a_chat_that_was_given_up_is_forgotten_also_when_trine_has_to_stop() -> None:
     """Or the next nodes would hear what is on the screen no more."""
     now, acts = walk(at(S.ANSWERING), E.NEW_CHAT, E.BROKE)
-    assert (now, acts) == (Situation(S.BROKEN), [A.STOP, A.FAIL, A.REST, A.CLEAR, A.TELL_END])
+    assert (now, acts) == (Situation(S.BROKEN), [A.STOP, A.SHOW_END, A.REST, A.CLEAR, A.TELL_END])
 
 
 def test_a_new_chat_can_be_begun_while_nothing_runs() -> None:
@@ -164,7 +165,7 @@ def test_what_was_said_outlives_the_nodes(state: WindowState) -> None:
     now, acts = walk(at(state, lost=1), E.BROKE)
     assert (now.state, now.kept, now.lost) == (S.BROKEN, HEARD, 0)
     assert acts[-1] is A.TELL_END
-    assert (acts[:-1] == [A.FAIL, A.REST]) == (state is not S.READY)
+    assert (acts[:-1] == [A.SHOW_END, A.REST]) == (state is not S.READY)
     now, acts = walk(now, E.TRY_AGAIN)
     assert (now.kept, now.preparing, acts) == (HEARD, "starting", [A.BEGIN])
     again, acts = walk(now, E.BROKE, E.TRY_AGAIN, E.CAME)
@@ -212,7 +213,7 @@ def test_a_question_is_unheard_if_nothing_stands(stands: Stands) -> None:
 @pytest.mark.parametrize("then_new", [False, True])
 def test_a_question_that_was_refused_comes_back(then_new: bool) -> None:
     now, acts = walk(at(S.STOPPING, then_new=then_new), failed(InputError("too long")))
-    assert acts[:3] == [A.FAIL, A.GIVE_BACK, A.REST]
+    assert acts[:3] == [A.SHOW_END, A.GIVE_BACK, A.REST]
     assert (now.question, now.unheard) == (("", False) if then_new else ("asked", True))
     assert A.GIVE_BACK not in walk(at(S.ANSWERING), failed(InputError("too long"), Stands.FORMER))[1]
 
@@ -226,9 +227,11 @@ def test_lost_nodes_are_counted_in_a_row() -> None:
     assert walk(lost, failed(ProtocolError("busy")))[0].lost == 0
 
 
-def test_an_answer_ends_with_an_end() -> None:
+def test_what_the_worker_says_comes_with_its_event() -> None:
     with pytest.raises(ValueError, match="without an end"):
         after(at(S.ANSWERING), E.ENDED)
+    with pytest.raises(ValueError, match="nothing was said"):
+        after(at(S.ANSWERING), E.WORKED)
 
 
 def test_what_people_wrote_is_in_no_repr() -> None:
@@ -249,7 +252,7 @@ def test_no_order_of_events_leaves_the_window_in_two_minds(events: list[WindowEv
             continue
         for act in acts:
             assert runs or act not in (A.ASK, A.ASK_AGAIN, A.STOP, A.FORGET, A.LEAVE)
-            assert grows or act not in (A.SHOW_WORK, A.FINISH, A.FAIL, A.GIVE_BACK, A.REST, A.TAKE_BACK, A.HOLD, A.ASK)
+            assert grows or act not in (A.SHOW_WORK, A.SHOW_END, A.SHOW_END, A.GIVE_BACK, A.REST, A.TAKE_BACK, A.HOLD, A.ASK)
             grows = act is A.SHOW_ANSWER or (grows and act not in (A.REST, A.TAKE_BACK))
             runs = act is A.BEGIN or (runs and act not in (A.TELL_NO_START, A.TELL_END, A.SAY_CLOSED))
             closed = closed or act is A.SAY_CLOSED
