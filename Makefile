@@ -2,8 +2,13 @@
 
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: demo test test-long check bench gates venv qt-libraries demo-model clean
+.PHONY: help demo test test-long check bench gates venv qt-libraries demo-model clean
 
+# this list
+help:
+	@awk '/^# / { says = substr($$0, 3); next } /^[a-z-]+:/ && says { sub(":.*", ""); printf "%-13s %s\n", $$0, says } { says = "" }' Makefile
+
+# a chat with all three parties on this machine, in a window, or in the terminal where there is no display
 demo: venv qt-libraries demo-model
 	.venv/bin/trine demo
 
@@ -31,11 +36,15 @@ check: venv
 	.venv/bin/mypy
 	.venv/bin/python -m tests.coverage_floor
 
-# each does nothing when its work is done already
+# .venv with exactly what the lock files pin; this and the next two do nothing when their work is done already
 venv:
 	@scripts/setup-venv
+
+# the system libraries that Qt needs: installed as root, named otherwise
 qt-libraries: venv
 	@scripts/qt-libraries
+
+# the demo model's checkpoint, into the user's cache
 demo-model: venv
 	@scripts/demo-model
 

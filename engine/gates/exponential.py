@@ -24,7 +24,7 @@ from engine.wire import Mask, Opening, Rho, Wire
 
 FRACTION = 13  #: bits of 2^c_lo
 SHARE = 15  #: bits of the dealt σ·2^(-ρ_lo)
-ERROR = ErrorBound(units=2, relative=2.0 ** -(FRACTION + 1) + 2.0 ** (3 - SHARE) + 1e-6)
+_ERROR = ErrorBound(units=2, relative=2.0 ** -(FRACTION + 1) + 2.0 ** (3 - SHARE) + 1e-6)
 """Of 2^c_lo, which is 1 or more, and of 2^(-ρ_lo), which is 1/16 or more, half a unit each; of the tables, 1e-6."""
 ABOVE = 15 / (4 * log(2))  #: the mean of 2^(ρ_lo): by so much what is opened first is larger than 2^x
 
@@ -68,4 +68,4 @@ def clear(p: Clear, x: Real, window: Window, out: int) -> Real:
     return y
 
 
-exponential = Gate("exponential", deal, evaluate, clear, ERROR)
+exponential = Gate("exponential", deal, evaluate, clear, _ERROR)

@@ -21,7 +21,7 @@ from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import mix, truncate_mask, truncate_opened
 from engine.wire import Mask, Opening, Rho, Wire
 
-ERROR = ErrorBound(units=1, besides="a wrap, with probability |z| / 2^64")
+_ERROR = ErrorBound(units=1, besides="a wrap, with probability |z| / 2^64")
 
 
 @cache
@@ -72,7 +72,7 @@ def clear(p: Clear, z: Real, bits: int, to: int, name: str, *, share: bool = Tru
     return z
 
 
-truncate = Gate("truncate", deal, evaluate, clear, ERROR)
+truncate = Gate("truncate", deal, evaluate, clear, _ERROR)
 
 
 def as_wire(p: Any, z: Any) -> Any:  # noqa: ANN401  the readers' types differ
@@ -97,4 +97,4 @@ def evaluate_local(e: Evaluation, x: Wire, bits: int, to: int, name: str) -> Wir
     return Wire(m, e.share("lam", x.extent).reshape(m.shape), x.extent, source=e.key("lam"))
 
 
-rescale = Gate("rescale", deal_local, evaluate_local, clear, ERROR)
+rescale = Gate("rescale", deal_local, evaluate_local, clear, _ERROR)
