@@ -71,6 +71,11 @@ class ClientSession(Machine[ClientEvent]):
         return f"<ClientSession {self.state.value}>"
 
     @property
+    def rows(self) -> RowLedger:
+        """The session's book of rows: to be read, as it is the session that writes it."""
+        return self._rows
+
+    @property
     def position(self) -> int:
         """Length of the context in tokens, the prefix included, as far as the node has answered."""
         return self._rows.book.position

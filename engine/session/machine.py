@@ -90,6 +90,11 @@ class Machine(ABC, Generic[Event]):
         """The session's 16 bytes; None until a node has heard them."""
         return self._reader.session
 
+    @property
+    def received(self) -> int:
+        """How many messages were heard: the number that the next one bears."""
+        return self._reader.sequence
+
     def receive(self, data: Data) -> Event | PeerError | Bye:
         """What the next message says; views of `data` where it is big. Raises ProtocolError."""
         with self._lock:

@@ -55,6 +55,11 @@ class NodeSession(Machine[NodeEvent]):
         return f"<NodeSession {self.state.value}>"
 
     @property
+    def rows(self) -> RowLedger:
+        """The session's book of rows: to be read, as it is the session that writes it."""
+        return self._rows
+
+    @property
     def position(self) -> int:
         """Length of the context in tokens, the prefix included."""
         return self._rows.book.position

@@ -57,13 +57,16 @@ class Talk:
     """Both sides of one link; `logits` answers the step of `at(RUNNING)`."""
 
     role: int
+    queue_bytes: int = 100
+    terms: Terms = field(init=False)
     client: ClientSession = field(init=False)
     node: NodeSession = field(init=False)
     logits: bytes = bytes(range(VOCAB * 3))
 
     def __post_init__(self) -> None:
-        self.client = ClientSession(make_terms(self.role), SESSION)
-        self.node = NodeSession(make_terms(self.role), section_bytes)
+        self.terms = replace(make_terms(self.role), queue_bytes=self.queue_bytes)
+        self.client = ClientSession(self.terms, SESSION)
+        self.node = NodeSession(self.terms, section_bytes)
 
     def at(self, state: State) -> Talk:
         """Bring both sides there, rows 1 to 3 announced and the first section of their material sent."""

@@ -37,15 +37,15 @@ class Wire:
     def say(self, name: str, number: int) -> None:
         client, node = self.client, self.node
         if name == "block":
-            self.to_node.append(client.send_block(self.row, 1 + number, client._rows.book.dealt_position))
+            self.to_node.append(client.send_block(self.row, 1 + number, client.rows.book.dealt_position))
             self.row += 1 + number
         elif name == "material":
-            block = next((b for b in client._rows.book.blocks if b.load.sections < 2), None)
+            block = next((b for b in client.rows.book.blocks if b.load.sections < 2), None)
             if block is not None:
                 section = block.load.sections
                 self.to_node.append(client.send_material(block.rows.first, section, bytes(10 + section), 10 + section))
         elif name == "step":
-            row = client._rows.book.last_spent + 1
+            row = client.rows.book.last_spent + 1
             self.to_node.append(client.send_step(self.make_step(row, client.position, 1 + number)))
         elif name == "stop":
             self.to_node.append(client.send_stop())
@@ -80,5 +80,5 @@ def test_both_sides_agree_in_the_end(make_talk: Any, step: Any, moves: list[tupl
     assert client.position == node.position
     assert client.queued_rows == node.queued_rows
     assert client.queued_bytes == node.queued_bytes
-    assert client._rows.book.dealt_position == node._rows.book.dealt_position
-    assert client._rows.book.last_spent == node._rows.book.last_spent
+    assert client.rows.book.dealt_position == node.rows.book.dealt_position
+    assert client.rows.book.last_spent == node.rows.book.last_spent

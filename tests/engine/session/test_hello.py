@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from engine.errors import ProtocolError
-from engine.session import ClientSession, NodeSession, Ready, State, Terms
+from engine.link.frames import FrameType, FrameWriter, decode
+from engine.session import ClientSession, NodeSession, Ready, State, Terms, Welcome
 
 SESSION = bytes(range(16))
 Make = Callable[..., Terms]
@@ -49,33 +50,29 @@ def test_the_node_refuses_what_differs(terms: Make, changes: dict[str, Any], cod
 )
 def test_the_client_refuses_what_differs(terms: Make, changes: dict[str, Any], code: str) -> None:
     # A node that takes any client: it says WELCOME, and then the client must see for itself.
-    client, node = ClientSession(terms(), SESSION), NodeSession(terms(), lambda row, section: 0)
-    node.receive(client.send_hello())
-    node._terms = terms(**changes)
-    with pytest.raises(ProtocolError) as caught:
-        client.receive(node.send_welcome())
-    assert caught.value.code == code
-    assert node.session == SESSION
+    assert welcomed(terms, changes) == code
 
 
 @pytest.mark.parametrize("changes", [{"context": 21}, {"queue_bytes": 101}])
 def test_the_client_refuses_limits_that_it_did_not_ask_for(terms: Make, changes: dict[str, Any]) -> None:
+    assert welcomed(terms, changes) == "wrong-limits"
+
+
+def welcomed(terms: Make, changes: dict[str, Any]) -> str:
+    """The code with which a client refuses a WELCOME that an honest node would not say."""
     client, node = ClientSession(terms(), SESSION), NodeSession(terms(), lambda row, section: 0)
-    node.receive(ClientSession(terms(), SESSION).send_hello())
-    assert node.hello is not None
-    node.hello = node.hello.model_copy(update={k: v for k, v in changes.items() if k == "context"})
-    node._rows.queue_bytes = changes.get("queue_bytes", 100)
-    client.send_hello()
+    node.receive(client.send_hello())
+    honest = Welcome.parse(decode(node.send_welcome()).payload)
     with pytest.raises(ProtocolError) as caught:
-        client.receive(node.send_welcome())
-    assert caught.value.code == "wrong-limits"
+        client.receive(FrameWriter(SESSION).write(FrameType.WELCOME, honest.model_copy(update=changes).encode()))
+    return caught.value.code
 
 
 def test_the_smaller_queue_holds_on_both_sides(terms: Make) -> None:
     client, node = meet(terms(queue_bytes=500), terms(queue_bytes=60))
-    assert client.queue_bytes == node._rows.queue_bytes == 60
+    assert client.queue_bytes == node.rows.queue_bytes == 60
     client, node = meet(terms(queue_bytes=50), terms(queue_bytes=60))
-    assert client.queue_bytes == node._rows.queue_bytes == 50
+    assert client.queue_bytes == node.rows.queue_bytes == 50
 
 
 @pytest.mark.parametrize("prefix", [1, 4])

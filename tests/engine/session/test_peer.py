@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ProtocolError
-from engine.link.frames import FrameType, FrameWriter
+from engine.link.frames import Frame, FrameType, FrameWriter, decode, encode
 from engine.session import PeerSession, session_of
+from engine.session.hello import PeerHello
 
 SESSION = bytes(range(16))
 COMMON: dict[str, Any] = {"program": "ab" * 32, "model": "cd" * 32, "epoch": 0, "start_id": "0" * 32, "client": "f" * 64}
@@ -26,6 +27,11 @@ def greeted() -> tuple[PeerSession, PeerSession]:
     assert two.receive_hello(one.send_hello()).role == 1
     assert one.receive_hello(two.send_hello()).role == 2
     return one, two
+
+
+def frame(kind: FrameType, payload: bytes, sequence: int = 1) -> bytes:
+    """What an honest node would not send, behind a greeting or so many messages."""
+    return encode(Frame(kind, SESSION, sequence, payload))
 
 
 def code(act: Any, *arguments: Any) -> str:
@@ -58,9 +64,9 @@ def test_who_the_other_client_is_is_not_told() -> None:
 
 
 def test_the_session_is_compared_within_the_greeting_too() -> None:
-    other = make(2)
-    other._own = other._own.model_copy(update={"session": "0" * 32})
-    assert code(make(1).receive_hello, other.send_hello()) == "wrong-session"
+    other = PeerHello.parse(decode(make(2).send_hello()).payload).model_copy(update={"session": "0" * 32})
+    greeting = FrameWriter(SESSION).write(FrameType.PEER_HELLO, other.encode())
+    assert code(make(1).receive_hello, greeting) == "wrong-session"
 
 
 def test_a_greeting_names_its_session_before_it_has_one() -> None:
@@ -105,7 +111,7 @@ def test_who_stops_takes_whatever_the_other_said_in_that_round() -> None:
     one, two = greeted()
     one.send_round(b"", stop=True)
     one.receive_last(two.send_round(b"of any length"))
-    assert code(one.receive_last, two._writer.write(FrameType.PEER_HELLO, b"")) == "out-of-place"
+    assert code(one.receive_last, frame(FrameType.PEER_HELLO, b"", 2)) == "out-of-place"
     with pytest.raises(ValueError, match="after both"):
         make().receive_last(b"")
 
@@ -116,7 +122,7 @@ def test_who_stops_takes_whatever_the_other_said_in_that_round() -> None:
 )
 def test_a_wrong_round_is_refused(payload: bytes, expected: str) -> None:
     one, two = greeted()
-    assert code(two.receive_round, one._writer.write(FrameType.ROUND, payload), 4) == expected
+    assert code(two.receive_round, frame(FrameType.ROUND, payload), 4) == expected
 
 
 @pytest.mark.parametrize("kind", set(FrameType) - {FrameType.PEER_HELLO})
@@ -127,7 +133,7 @@ def test_only_a_greeting_comes_first(kind: FrameType) -> None:
 @pytest.mark.parametrize("kind", set(FrameType) - {FrameType.ROUND})
 def test_only_rounds_come_later(kind: FrameType) -> None:
     one, two = greeted()
-    assert code(two.receive_round, one._writer.write(kind, b""), 0) == "out-of-place"
+    assert code(two.receive_round, frame(kind, b""), 0) == "out-of-place"
 
 
 def test_a_lost_round_is_noticed() -> None:
@@ -156,4 +162,4 @@ def test_only_the_protocols_own_error_escapes(data: bytes, payload: bytes) -> No
             session_of(message)
     one, two = greeted()
     with suppress(ProtocolError):
-        two.receive_round(one._writer.write(FrameType.ROUND, payload), 4)
+        two.receive_round(frame(FrameType.ROUND, payload), 4)

@@ -55,7 +55,7 @@ def code(act: Callable[..., object], *arguments: object) -> str:
 def tell(talk: Any, kind: FrameType, parts: Parts) -> object:
     """Give the node a frame that the client itself would not send."""
     writer = FrameWriter(talk.client.session)
-    writer.sequence = talk.node._reader.sequence
+    writer.sequence = talk.node.received
     return talk.node.receive(writer.write(kind, *parts))
 
 
@@ -169,10 +169,9 @@ def test_material_comes_block_by_block(second: Any) -> None:
         second.client.send_material(99, 0, bytes(10), 10)
 
 
-def test_a_block_that_would_take_more_than_the_bound_is_refused_before_anything_of_it_comes(second: Any) -> None:
+def test_a_block_that_would_take_more_than_the_bound_is_refused_before_anything_of_it_comes(make_talk: Any) -> None:
     """What it takes once it is prepared counts, not what is dealt."""
-    second.at(State.IDLE)
-    second.node._rows.queue_bytes = second.client._rows.queue_bytes = 4 * 6
+    second = make_talk(2, queue_bytes=4 * 6).at(State.IDLE)
     assert second.client.has_room(1, 7)
     assert not second.client.has_room(2, 7)
     with pytest.raises(ValueError, match="queue-full"):
@@ -345,7 +344,7 @@ def test_progress_of_something_else_is_refused(second: Any, progress: Progress) 
 def hear(talk: Any, kind: FrameType, parts: Parts) -> object:
     """Give the client a frame that the node itself would not send."""
     writer = FrameWriter(talk.client.session)
-    writer.sequence = talk.client._reader.sequence
+    writer.sequence = talk.client.received
     return talk.client.receive(writer.write(kind, *parts))
 
 

@@ -46,7 +46,7 @@ def expected(table: dict[State, dict[F, State]], state: State, kind: F) -> State
 
 def payload(talk: Any, kind: F, step: Callable[..., Step]) -> tuple[Any, ...]:
     """What would be right to hear next in the states that have a place for it."""
-    terms, role = talk.client._terms, talk.role
+    terms, role = talk.terms, talk.role
     same = {"program": terms.program, "pack": terms.pack, "role": role, "start_id": terms.start_id, "nonce": "1" * 64}
     limits = {"queue_bytes": 100, "context": 20}
     heard_step = step_parts(step(1, 4))
@@ -73,7 +73,7 @@ def payload(talk: Any, kind: F, step: Callable[..., Step]) -> tuple[Any, ...]:
 def hear(talk: Any, side: str, kind: F, step: Callable[..., Step]) -> None:
     machine = getattr(talk, side)
     writer = FrameWriter(talk.client.session)
-    writer.sequence = machine._reader.sequence
+    writer.sequence = machine.received
     machine.receive(writer.write(kind, *payload(talk, kind, step)))
 
 
@@ -105,7 +105,7 @@ def say(talk: Any, side: str, kind: F, step: Callable[..., Step]) -> object:
         ("node", F.ANSWER): lambda: node.send_answer(talk.answer()),
         ("node", F.STOPPED): node.send_stopped,
         ("client", F.HELLO): client.send_hello,
-        ("client", F.BLOCK): lambda: client.send_block(4, 2, client._rows.book.dealt_position),
+        ("client", F.BLOCK): lambda: client.send_block(4, 2, client.rows.book.dealt_position),
         ("client", F.MATERIAL): lambda: client.send_material(1, 1, bytes(11), 11),
         ("client", F.STEP): lambda: client.send_step(step(1, 4)),
         ("client", F.REWIND): lambda: client.send_rewind(4),
