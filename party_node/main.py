@@ -21,16 +21,16 @@ from party_node.outlet import STDOUT
 from party_node.signals import Signals
 
 _BACKLOG = 64
-_SIGN_SECONDS = 1.0
+SIGN_SECONDS = 1.0
 
 
 @contextmanager
-def signs_of_life(wanted: bool) -> Iterator[None]:
-    """Say each second that this node loads: who started it tells a frozen node from a slow one. If nobody listens, end."""
+def signs_of_life(wanted: bool, every: float = SIGN_SECONDS) -> Iterator[None]:
+    """Say `every` so many seconds that this node loads, as a frozen one would not. If nobody listens, end."""
     over = Event()
 
     def say() -> None:
-        while not over.wait(_SIGN_SECONDS):
+        while not over.wait(every):
             if STDOUT.is_broken:  # nothing is open yet that would need an orderly end
                 os._exit(0)
             STDOUT.write("loading\n")

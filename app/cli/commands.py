@@ -84,7 +84,7 @@ def demo(
 ) -> None:
     """Start two nodes on this machine and chat with them."""
     settings = Settings(max_tokens, temperature, top_k, top_p, repetition_penalty, seed, _system(system), drafts=drafts)
-    with _errors():
+    with telling_errors():
         settings.chooser()
         from app.demo.start import start_demo
 
@@ -119,7 +119,7 @@ def ask(
     """Ask one question of two nodes on this machine; the answer comes as it is computed."""
     settings = Settings(max_tokens, temperature, top_k, top_p, repetition_penalty, seed, _system(system), drafts=drafts)
     began = time.monotonic()
-    with _errors():
+    with telling_errors():
         settings.chooser()
         text = read_question(sys.stdin, line=False) if prompt == "-" else as_text(prompt)
         if not text.strip():
@@ -133,7 +133,7 @@ def ask(
                 report("connecting to both nodes", 0, 0)
                 notices = running.chat.open().status.notices
                 cold = time.monotonic() - began
-                show = _ignore if as_json else writing(report)
+                show = show_nothing if as_json else writing(report)
                 last, interrupted = answer(running.chat, lambda chat, emit: chat.send(text, emit), show)
             say_notices(notices)
             if not as_json and (stats or not interrupted):
@@ -165,12 +165,12 @@ def _print_figures(chat: Chat, last: Done, cold: float, *, stats: bool, as_json:
         sys.stdout.write("\n" + "\n".join(as_lines(chat, last, cold)) + "\n")
 
 
-def _ignore(_: Event) -> None:
+def show_nothing(_: Event) -> None:
     """With --json nothing is shown before the end."""
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def telling_errors() -> Iterator[None]:
     """One clear sentence on stderr and the exit code; signals that end a program unwind it first."""
     forgive_letters()
     try:

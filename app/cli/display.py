@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-_ASK_SECONDS = 20.0
+ASK_SECONDS = 20.0
 # Qt aborts, which must leave no core file behind.
 _ASK = (
     "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); from PySide6.QtGui import QGuiApplication as Q; Q([])"
@@ -26,7 +26,7 @@ def why_no_window() -> str | None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=_ASK_SECONDS,
+            timeout=ASK_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -94,8 +94,8 @@ def chat_in_terminal(start: Start) -> int:
             notices = running.chat.open().status.notices
         _say(f"You chat with {running.model}, computed by three parties: no party alone can read along.\n{_ONE_MACHINE}{_HELP}")
         say_notices(notices)
-        while (text := _read()) is not None and text != "/quit":
-            job = _command(running, text)
+        while (text := next_question()) is not None and text != "/quit":
+            job = command(running, text)
             if job is not None:
                 try:
                     _one_answer(running.chat, job)
@@ -104,7 +104,7 @@ def chat_in_terminal(start: Start) -> int:
     return 0
 
 
-def _command(running: Running, text: str) -> Callable[[Chat, Emit], None] | None:
+def command(running: Running, text: str) -> Callable[[Chat, Emit], None] | None:
     """What a line asks for; None if nothing is to be answered. A command is a line of its own, spelled as in `_HELP`."""
     if text == "/new":
         running.chat.new()
@@ -124,7 +124,7 @@ def _unescaped(text: str) -> str:
 
 
 def _one_answer(chat: Chat, job: Callable[[Chat, Emit], None]) -> None:
-    with _deaf(), showing_progress() as report:
+    with unheard_keys(), showing_progress() as report:
         last, interrupted = answer(chat, job, writing(report))
     sys.stdout.write("\n" if interrupted else "\n\n")
     sys.stdout.flush()
@@ -165,7 +165,7 @@ def cut_note(done: Done, chat: Chat) -> str:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def unheard_keys() -> Iterator[None]:
     """Keys that are pressed meanwhile are neither shown nor kept; Ctrl-C and its like still work."""
     if not sys.stdin.isatty():
         yield
@@ -221,7 +221,7 @@ def showing_progress() -> Iterator[Report]:
         yield report
 
 
-def _read() -> str | None:
+def next_question() -> str | None:
     """The next question; None at the end of the input or at a second Ctrl-C: the first may have been meant for the answer."""
     for warning in ("\nCtrl-C again or /quit ends the chat.\n", "\n"):
         try:

@@ -68,14 +68,14 @@ def demo_model(report: Report = lambda what, done, of: None) -> Iterator[Path]:
     """
     root = cache() / "shared"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    wanted = root / f"{NAME}-{_made_by()}"
+    wanted = root / f"{NAME}-{made_by()}"
     with ExitStack() as stack:
         while not _held(wanted, stack):
-            with _alone(root, lambda: report("waiting for another Trine that shares a model", 0, 0)):
+            with alone(root, lambda: report("waiting for another Trine that shares a model", 0, 0)):
                 _clear(root, wanted)
                 if not _complete(wanted):
                     _make(root, wanted, report)
-        with suppress(BlockingIOError), _alone(root, _not_now):
+        with suppress(BlockingIOError), alone(root, _not_now):
             _tidy(root, wanted)
         yield wanted
 
@@ -105,7 +105,7 @@ def _held(directory: Path, stack: ExitStack) -> bool:
 
 
 @contextmanager
-def _alone(root: Path, wait: Callable[[], None]) -> Iterator[None]:
+def alone(root: Path, wait: Callable[[], None]) -> Iterator[None]:
     """Nobody else makes or removes one meanwhile; `wait` is called again and again while others do, and may raise."""
     with (root / ".lock").open("w") as lock:
         while True:
@@ -173,7 +173,7 @@ def made_from() -> list[Path]:
     return [*rooms, *(root / file for file in FILES), *sorted((root / "assets" / "calibration").glob("*.txt"))]
 
 
-def _made_by() -> str:
+def made_by() -> str:
     """Digest of `made_from`."""
     digest = blake2b(digest_size=8)
     for file in made_from():

@@ -119,6 +119,11 @@ class NodeConversation:
             self._connect(self._prefix)
 
     @property
+    def session(self) -> Session | None:
+        """The session that stands; None before the first one, and behind a lost one."""
+        return self._session
+
+    @property
     def status(self) -> Status:
         """The parties' states now."""
         session = self._session

@@ -99,7 +99,7 @@ class DealingThread:
     def look(self) -> None:
         """A step has ended: there may be room in the queue, and nobody waits for the processor."""
         with self._changed:
-            if self._step_rows > CUSHION > self._whole_rows() and all(block.load.dealt == 1 for block in self._book.blocks):
+            if self._step_rows > CUSHION > self.ready_rows and all(block.load.dealt == 1 for block in self._book.blocks):
                 self._rows = min(self._rows, FIRST_ROWS)  # few rows are left for the answer's first words
             self._step_rows = 0
             self._changed.notify_all()
@@ -152,9 +152,11 @@ class DealingThread:
             self._changed.wait_for(lambda: self._over or self._paused or self._lacks_rows())
 
     def _lacks_rows(self) -> bool:
-        return self._whole_rows() < cushion(self._step_rows)
+        return self.ready_rows < cushion(self._step_rows)
 
-    def _whole_rows(self) -> int:
+    @property
+    def ready_rows(self) -> int:
+        """Rows of the blocks that have left whole, as far as no step used them."""
         return sum(block.left for block in self._book.blocks if block.load.dealt == 1)
 
     def _forget(self, position: int) -> None:

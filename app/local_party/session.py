@@ -45,12 +45,12 @@ Report = Callable[[PromptProgress], None]
 SESSION_BYTES = 16
 _WELCOME_SECONDS = 5.0
 _READY_SECONDS = 15.0  # the nodes give each other 10 to meet
-_LOOK_SECONDS = 1.0  # between two looks at how the line gets on, while somebody waits for it
+LOOK_SECONDS = 1.0  # between two looks at how the line gets on, while somebody waits for it
 _STOPPED_SECONDS = 0.6  # until both nodes have stopped; after that it goes on while the person goes on, too
 
 
 @dataclass(slots=True)
-class _Halt:
+class Halt:
     """A stop that is on its way to both nodes: of a step at `position` whose last row is `row`."""
 
     position: int
@@ -66,6 +66,7 @@ class _Halt:
         return self.stopped == self.told and {1, 2} <= self.told | set(self.answers)
 
     def hear(self, role: int, event: ClientEvent) -> None:
+        """Note what a node said of the stop."""
         if isinstance(event, Answer):
             self.answers[role] = event
         elif isinstance(event, Stopped):
@@ -91,7 +92,7 @@ class Session:
         self._cold_start_seconds = 0.0
         self._dealer, self._inbox = dealer, inbox
         self._stopping = Event()
-        self._halt: _Halt | None = None
+        self._halt: Halt | None = None
 
     @property
     def failed(self) -> bool:
@@ -196,7 +197,7 @@ class Session:
         available = partial(self.dealing.available, wanted - done)
         if not (count := available()):
             report(PromptProgress(done, total, 0, self._dealer.sections, 0, preparing=True))
-            while not self._inbox.wait(lambda: bool(available()) or self._stopping.is_set(), _LOOK_SECONDS):
+            while not self._inbox.wait(lambda: bool(available()) or self._stopping.is_set(), LOOK_SECONDS):
                 self._look(report, done, total)
             count = available()
         if self._stopping.is_set() or not count:
@@ -221,7 +222,7 @@ class Session:
             link.say(partial(link.session.send_step, step))
         answers: dict[int, Answer] = {}
         while len(answers) < len(self.links):
-            heard_now = self._inbox.take(self._stopping.is_set, _LOOK_SECONDS)
+            heard_now = self._inbox.take(self._stopping.is_set, LOOK_SECONDS)
             if heard_now is None and not self._stopping.is_set():
                 look()
                 continue
@@ -239,7 +240,7 @@ class Session:
     def _stop(self, step: Step, tokens: Sequence[int], answers: dict[int, Answer]) -> None:
         """End the step at both nodes, or let it count where it was faster, and deal anew: now, or in `settle_stop`."""
         row = step.first_row + len(tokens) - 1
-        self._halt = _Halt(step.first_position, row, [*tokens], answers, self.dealing.stop())
+        self._halt = Halt(step.first_position, row, [*tokens], answers, self.dealing.stop())
         self.settle_stop(_STOPPED_SECONDS)
 
     def settle_stop(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
@@ -258,7 +259,7 @@ class Session:
             self._resume(halt)
         return True
 
-    def _resume(self, halt: _Halt) -> None:
+    def _resume(self, halt: Halt) -> None:
         position, further, answers = halt.position, False, halt.answers
         if len(answers) == len(self.links):
             compare(answers[1], answers[2])

@@ -32,7 +32,7 @@ __all__ = ["Twins", "trace", "tracing_filters"]
 
 _PRIVATE = range(0x100000, 0x10FFFE)  # the last plane, but for its two "noncharacters"
 _SPARE = range(0xF0000, 0xFFFFE)  # the private characters of the plane before
-_MOST = 1 << 12
+MOST_LETTERS = 1 << 12
 """Letters of control tokens; real vocabularies have some sixty."""
 _TRIES = 1000
 _PLAIN = "trine_plain"
@@ -61,8 +61,8 @@ class Twins:
         spelled = {case for word in words for letter in word for case in (letter, letter.lower(), letter.upper())}
         spelled |= set(printable)  # what templates look for and fill in is spelled so
         letters = sorted(letter for letter in spelled if len(letter) == 1 and not letter.isspace())
-        if len(letters) > _MOST:
-            raise ModelError(f"the model's control tokens are spelled with more than {_MOST} different letters")
+        if len(letters) > MOST_LETTERS:
+            raise ModelError(f"the model's control tokens are spelled with more than {MOST_LETTERS} different letters")
         self._taken = {ord(letter) for letter in {*source, *letters}}
         first = _place(len(letters), self._taken)
         self._to = {ord(letter): first + number for number, letter in enumerate(letters)}

@@ -65,11 +65,11 @@ class ChatTemplate:
             raise ModelError("the model has no chat template, so it cannot hold a conversation")
         if len(source) > MAX_TEMPLATE:
             raise ModelError(f"the chat template is longer than {MAX_TEMPLATE} characters")
-        self._twins = Twins(controls, source + "".join(tokens.values()))
-        self._tokens = {name: self._twins.written(token) for name, token in tokens.items()}
-        environment = _environment(self._twins)
+        self.twins = Twins(controls, source + "".join(tokens.values()))
+        self._tokens = {name: self.twins.written(token) for name, token in tokens.items()}
+        environment = _environment(self.twins)
         try:
-            traced = trace(environment.parse(source), environment, self._twins)
+            traced = trace(environment.parse(source), environment, self.twins)
             self._template = environment.from_string(traced)
             self._untraced = environment.from_string(source)
         except TemplateSyntaxError as error:
@@ -86,11 +86,11 @@ class ChatTemplate:
         """
         if sum(len(message["content"]) for message in messages) > MAX_CHARACTERS:
             raise InputError(f"the conversation is longer than {MAX_CHARACTERS:,} characters; start a new chat")
-        stand_ins = self._twins.stand_ins(message["content"] for message in messages)
+        stand_ins = self.twins.stand_ins(message["content"] for message in messages)
         values: dict[str, Any] = {
             **self._tokens,
             "messages": [
-                {"role": self._twins.written(message["role"]), "content": message["content"].translate(stand_ins)}
+                {"role": self.twins.written(message["role"]), "content": message["content"].translate(stand_ins)}
                 for message in messages
             ],
             "add_generation_prompt": add_generation_prompt,
@@ -98,7 +98,7 @@ class ChatTemplate:
             "documents": None,
         }
         back = {stand_in: letter for letter, stand_in in stand_ins.items()}
-        return tuple(piece.translate(back) for piece in self._twins.split(self._generated(values)))
+        return tuple(piece.translate(back) for piece in self.twins.split(self._generated(values)))
 
     def require_kept(self) -> None:
         """Refuse a template that rewrites its control tokens in a way in which nobody can tell them from a user's words.
@@ -106,7 +106,7 @@ class ChatTemplate:
         Raises:
             ModelError: it does, on texts in which nobody typed any.
         """
-        tokens = {name: self._twins.plain(token) for name, token in self._tokens.items()}
+        tokens = {name: self.twins.plain(token) for name, token in self._tokens.items()}
         for roles in _PROBES:
             messages = [{"role": role, "content": f"{_WORD} {number}."} for number, role in enumerate(roles)]
             try:
@@ -115,8 +115,8 @@ class ChatTemplate:
                 plain = self._generated(values, self._untraced)
             except TrineError:
                 continue  # it does not take such a conversation, or no other: whoever asks is told
-            if self._twins.split(self._twins.written(plain))[1::2] != list(kept):
-                lost = (Counter(self._twins.split(self._twins.written(plain))[1::2]) - Counter(kept)) or Counter(
+            if self.twins.split(self.twins.written(plain))[1::2] != list(kept):
+                lost = (Counter(self.twins.split(self.twins.written(plain))[1::2]) - Counter(kept)) or Counter(
                     ["a control token"]
                 )
                 what = (
@@ -134,14 +134,14 @@ class ChatTemplate:
                 if length > 2 * MAX_CHARACTERS:
                     raise ModelError("the chat template writes without end")
         except _RefusedError as error:
-            raise InputError(f"the model does not take this conversation: {self._twins.plain(error.message or '')}") from error
+            raise InputError(f"the model does not take this conversation: {self.twins.plain(error.message or '')}") from error
         except ModelError:
             raise
         except SecurityError as error:
-            what = self._twins.plain(error.message or "")
+            what = self.twins.plain(error.message or "")
             raise ModelError(f"the chat template tries what it may not: {what}") from error
         except Exception as error:  # whatever a template's own operations raise: TypeError, KeyError, ...
-            what = " ".join(self._twins.plain(str(error)).split())[:200]
+            what = " ".join(self.twins.plain(str(error)).split())[:200]
             raise ModelError(f"the chat template fails ({type(error).__name__}: {what})") from error
         return "".join(pieces)
 

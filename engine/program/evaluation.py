@@ -36,6 +36,11 @@ class Evaluation:
         self._slots: dict[SlotKey, Ring] = {}
         self._pending: list[tuple[Opening, Ring, Codec]] = []
 
+    @property
+    def planning(self) -> bool:
+        """Whether only a plan is recorded: there are no values then."""
+        return self._recording is not None
+
     def enter(self, section: int, material: PreparedMaterial | None, start: int = 0, stop: int = 0) -> None:
         """Begin a section with the prepared material's rows start … stop - 1."""
         self.section, self.gate = section, 0

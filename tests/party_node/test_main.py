@@ -139,7 +139,7 @@ def test_it_says_where_it_listens_and_ends_with_its_stdin(options: Options) -> N
 
 
 def test_a_node_that_loads_says_so_and_ends_when_nobody_hears_it() -> None:
-    program = "import party_node.main as m, time; m._SIGN_SECONDS = 0.01\nwith m.signs_of_life(True): time.sleep(60)"
+    program = "import party_node.main as m, time\nwith m.signs_of_life(True, 0.01): time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as node:
         assert node.stdout is not None
         assert node.stdout.readline() == b"loading\n"

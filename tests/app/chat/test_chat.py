@@ -295,7 +295,9 @@ def test_a_stop_that_came_too_early_for_the_conversation_is_said_again() -> None
     def see(event: Event) -> None:
         events.append(event)
         if isinstance(event, Started):
-            chat._stopping.set()  # as `stop` does, just before the conversation forgets it
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(conversation, "stop", lambda: None)  # it forgets it, as it has not begun yet
+                chat.stop()
 
     chat.send("a", see)
     assert isinstance(events[-1], Done)

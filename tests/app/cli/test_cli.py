@@ -163,7 +163,7 @@ def test_ctrl_c_stops_the_answer_and_is_130(
 
     writing = terminal.writing
     monkeypatch.setattr(terminal, "writing", interrupted)
-    monkeypatch.setattr(commands, "_ignore", partial(interrupting, commands._ignore))
+    monkeypatch.setattr(commands, "show_nothing", partial(interrupting, commands.show_nothing))
     result = trine("ask", "q", *option.split())
     assert result.exit_code == 130
     assert stopped

@@ -27,7 +27,7 @@ def test_a_display_is_tried(monkeypatch: pytest.MonkeyPatch, variables: dict[str
 
 def test_a_display_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":77")
-    monkeypatch.setattr(display, "_ASK_SECONDS", 0.01)
+    monkeypatch.setattr(display, "ASK_SECONDS", 0.01)
     assert display.why_no_window() == "DISPLAY=:77 does not answer"
 
 

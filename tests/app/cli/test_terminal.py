@@ -37,7 +37,7 @@ def echoes() -> bool:
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, SystemExit])
 def test_keys_pressed_during_an_answer_are_neither_shown_nor_kept(keyboard: int, error: type[BaseException] | None) -> None:
-    with suppress(KeyboardInterrupt, SystemExit), terminal._deaf():
+    with suppress(KeyboardInterrupt, SystemExit), terminal.unheard_keys():
         assert not echoes()
         os.write(keyboard, b"typed meanwhile\n")
         assert select.select([sys.stdin], [], [], 10)[0]  # the kernel hands it over in its own time
@@ -53,7 +53,7 @@ def test_keys_pressed_during_an_answer_are_neither_shown_nor_kept(keyboard: int,
 def test_what_is_no_terminal_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        with terminal._deaf():
+        with terminal.unheard_keys():
             assert not stdin.closed
 
 
@@ -74,14 +74,14 @@ def test_one_ctrl_c_at_the_prompt_may_have_been_meant_for_the_answer(
     times: int, read: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("builtins.input", interrupted(times))
-    assert terminal._read() == read
+    assert terminal.next_question() == read
     assert ("Ctrl-C again or /quit ends the chat." in capsys.readouterr().err) == bool(times)
 
 
 PASTE = """
 from app.cli import terminal
 import contextlib, readline
-print(repr(terminal._read()))
+print(repr(terminal.next_question()))
 """
 
 
@@ -128,15 +128,14 @@ def test_ctrl_c_before_the_answer_listens_still_stops_it() -> None:
 
 def asked(text: str, monkeypatch: pytest.MonkeyPatch) -> str | None:
     """What the chat is asked when this is typed; None if it is a command."""
-    monkeypatch.setattr(terminal, "_say", lambda text: None)
     questions: list[str] = []
     chat = SimpleNamespace(new=lambda: None, send=lambda text, emit: questions.append(text), regenerate=lambda emit: None)
     monkeypatch.setattr("builtins.input", lambda prompt: text)
-    read = terminal._read()
+    read = terminal.next_question()
     assert read is not None
     if read == "/quit":
         return None
-    job = terminal._command(cast(Running, SimpleNamespace(chat=chat)), read)
+    job = terminal.command(cast(Running, SimpleNamespace(chat=chat)), read)
     if job is not None:
         job(cast(Chat, chat), lambda event: None)
     return questions[0] if questions else None

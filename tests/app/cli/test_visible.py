@@ -119,7 +119,7 @@ def test_a_terminal_obeys_nothing_in_an_answer_or_a_name(words: tuple[str, ...])
 
 def test_an_error_is_shown_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stderr := Terminal())
-    with pytest.raises(typer.Exit), commands._errors():
+    with pytest.raises(typer.Exit), commands.telling_errors():
         raise LinkError("closed by\x1b]0;x\x07", "node\u202e 1")
     assert stderr.getvalue() == "trine: node\\u202e 1: closed by\\x1b]0;x\\x07\n"
 

@@ -28,7 +28,7 @@ class Version:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, digest: str) -> None:
         self.made = 0
         self.making: Callable[[Path], None] = lambda out: None
-        monkeypatch.setattr(demo_model, "_made_by", lambda: digest)
+        monkeypatch.setattr(demo_model, "made_by", lambda: digest)
         monkeypatch.setattr(sharing, "share_model", self._share)
 
     def _share(self, source: Path, out: Path, name: str, context: int | None, report: object) -> None:
@@ -177,10 +177,14 @@ def test_who_comes_while_another_shares_waits_and_says_so(root: Path, version: C
     assert one.made == 1
 
 
+def refuse() -> None:
+    raise AssertionError("it is held already")
+
+
 def test_who_has_a_model_does_not_wait_for_another_version(root: Path, version: Callable[[str], Version]) -> None:
     version("one")
     demo_model.ensure_demo_model()
-    with demo_model._alone(root, demo_model._not_now):
+    with demo_model.alone(root, refuse):
         assert demo_model.ensure_demo_model().name.endswith("-one")
 
 

@@ -95,8 +95,8 @@ def test_a_change_in_any_of_it_gives_another_name(which: int, tmp_path: Path, mo
     files = demo_model.made_from()
     changed = tmp_path / "changed"
     monkeypatch.setattr(demo_model, "made_from", lambda: files)
-    before = demo_model._made_by()
+    before = demo_model.made_by()
     at = which % len(files)
     changed.write_bytes(files[at].read_bytes() + b"\n")
     monkeypatch.setattr(demo_model, "made_from", lambda: [*files[:at], changed, *files[at + 1 :]])
-    assert demo_model._made_by() != before
+    assert demo_model.made_by() != before

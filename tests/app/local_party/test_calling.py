@@ -16,7 +16,7 @@ from app.chat.chat import Chat, Settings
 from app.local_party import Endpoints, NodeConversation, PromptProgress, conversation
 from app.local_party.calling import call, order
 from app.local_party.inbox import Inbox
-from app.local_party.session import Session, _Halt, warm_up
+from app.local_party.session import Halt, Session, warm_up
 from engine.errors import LinkError, ProtocolError, SessionStopped
 from engine.link import pair
 from engine.parties.evaluator import Evaluator
@@ -198,12 +198,12 @@ def test_a_stop_that_takes_long_goes_on_behind_the_persons_back(
     follow = Follow(*small.answer(small.prompt(6), 3))
     with Pair(small, identities(), QUICK) as running, running.open() as chat:
         come_through = slow_stop(monkeypatch)
-        session = chat._session
+        session = chat.session
         stopping_in_the_prompt(chat, small, threads)
         come_through()
         assert len(list(chat.generate(small.prompt(6), max_tokens=3, choose=follow))) == 3
         assert not follow.wrong
-        assert chat._session is session
+        assert chat.session is session
 
 
 def test_a_stop_that_never_comes_through_costs_the_session_and_nothing_else(
@@ -213,14 +213,14 @@ def test_a_stop_that_never_comes_through_costs_the_session_and_nothing_else(
     follow = Follow(*small.answer(small.prompt(6), 3))
     with Pair(small, identities(), QUICK) as running, running.open() as chat:
         come_through = slow_stop(monkeypatch)
-        session = chat._session
+        session = chat.session
         stopping_in_the_prompt(chat, small, threads)
         try:
             assert len(list(chat.generate(small.prompt(6), max_tokens=3, choose=follow))) == 3
         finally:
             come_through()
         assert not follow.wrong
-        assert chat._session is not session
+        assert chat.session is not session
 
 
 def stopping_in_the_prompt(chat: NodeConversation, small: SharedSmall, threads: ThreadPoolExecutor) -> None:
@@ -258,7 +258,7 @@ def test_a_stop_behind_a_line_that_takes_nothing_cuts_it(
 
 
 def test_stopped_is_said_of_both_nodes_before_a_stop_is_over() -> None:
-    halt = _Halt(4, 9, [1], {}, told={1, 2})
+    halt = Halt(4, 9, [1], {}, told={1, 2})
     halt.hear(1, Stopped(9))
     assert not halt.over
     halt.hear(2, Stopped(9))

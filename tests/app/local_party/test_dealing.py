@@ -70,7 +70,7 @@ def until_ready(dealing: DealingThread, rows: int) -> None:
 
     def ready() -> bool:
         with dealing._changed:
-            return dealing._whole_rows() == rows
+            return dealing.ready_rows == rows
 
     assert dealing._inbox.wait(ready, 30)
 

@@ -87,7 +87,7 @@ def assert_goes_on_plainly(small: SharedSmall, conversation: NodeConversation, c
 
 def held(conversation: NodeConversation) -> list[int]:
     """The tokens that the client believes the nodes hold; their own positions say whether that is so."""
-    session = conversation._session
+    session = conversation.session
     assert session is not None
     assert [link.session.position for link in session.links] == [len(session.tokens)] * 2
     return session.tokens

@@ -1,5 +1,7 @@
 """What a link to a node raises when the session ended just before a message could be made."""
 
+import time
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import NoReturn, cast
 
@@ -7,9 +9,9 @@ import pytest
 
 from app.local_party.inbox import Inbox
 from app.local_party.node_link import NodeLink
-from engine.errors import LinkError, ProtocolError
+from engine.errors import LinkError
 from engine.link import pair
-from engine.session import ClientSession, State
+from engine.session import ClientSession, PeerError, State
 
 
 def out_of_place() -> NoReturn:
@@ -33,20 +35,56 @@ def test_a_message_out_of_place_in_a_running_session_is_our_own_fault() -> None:
         link_in(running, Inbox()).say(out_of_place)
 
 
-def test_only_the_node_that_has_died_is_called_lost() -> None:
-    inbox = Inbox()
-    session = cast("ClientSession", SimpleNamespace(state=State.CLOSED, send_bye=out_of_place))
-    one, two = (NodeLink(role, pair()[0], session, inbox) for role in (1, 2))
-    assert (one.state, two.state) == ("connected", "connected")
-    two._fail(LinkError("hung up", "node 2"))
-    one._fail(ProtocolError("no-peer", "node 1 says: the other side hung up"))
-    assert (one.state, two.state) == ("connecting", "lost")
+class Nodes:
+    """Two links in a session that is over, and the nodes' ends of them; the second link knows the first as its partner."""
+
+    def __init__(self, *, partners: bool) -> None:
+        self.inbox = Inbox()
+        said = PeerError("no-peer", "the other side hung up")
+        session = cast("ClientSession", SimpleNamespace(state=State.CLOSED, send_bye=out_of_place, receive=lambda data: said))
+        ends = [pair() for _ in (1, 2)]
+        self.nodes = [node for _, node in ends]
+        self.one, self.two = (NodeLink(role, ours, session, self.inbox) for role, (ours, _) in zip((1, 2), ends, strict=True))
+        self.two.partner = self.one if partners else None
+        for link in (self.one, self.two):
+            link.listen()
+
+    def second_dies(self) -> None:
+        self.nodes[1].abort()
+        until(lambda: self.two.state != "connected")
+
+    def close(self) -> None:
+        for link in (self.one, self.two):
+            link.close()
 
 
-def test_a_node_is_left_and_not_lost_when_the_other_one_dies() -> None:
-    inbox = Inbox()
-    session = cast("ClientSession", SimpleNamespace(state=State.CLOSED, send_bye=out_of_place))
-    one, two = (NodeLink(role, pair()[0], session, inbox) for role in (1, 2))
-    two.partner = one
-    two._fail(LinkError("hung up", "node 2"))
-    assert (one.state, two.state) == ("connecting", "lost")
+@pytest.fixture
+def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
+    nodes = Nodes(partners=request.param)
+    yield nodes
+    nodes.close()
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for what a reader's thread does."""
+    deadline = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("nodes", [False], indirect=True)
+def test_only_the_node_that_has_died_is_called_lost(nodes: Nodes) -> None:
+    assert (nodes.one.state, nodes.two.state) == ("connected", "connected")
+    nodes.second_dies()
+    assert (nodes.one.state, nodes.two.state) == ("connected", "lost")
+    nodes.nodes[0].send(b"no-peer")
+    until(lambda: nodes.one.state != "connected")
+    assert (nodes.one.state, nodes.two.state) == ("connecting", "lost")
+
+
+@pytest.mark.parametrize("nodes", [True], indirect=True)
+def test_a_node_is_left_and_not_lost_when_the_other_one_dies(nodes: Nodes) -> None:
+    nodes.second_dies()
+    until(lambda: nodes.one.state != "connected")
+    assert (nodes.one.state, nodes.two.state) == ("connecting", "lost")

@@ -62,7 +62,7 @@ def test_behind_a_buffer_of_seconds(small: SharedSmall, pair: Pair) -> None:
 def test_on_a_thin_line_it_is_seen_that_the_answer_comes(
     small: SharedSmall, pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(session, "LOOK_SECONDS", 0.1)
     seen: list[PromptProgress] = []
     with ThinLine(rate=300_000, room=1 << 16) as line, through(pair, line) as conversation:
         answers(small, conversation, seen)
@@ -74,7 +74,7 @@ def test_on_a_thin_line_it_is_seen_that_the_answer_comes(
 def test_a_line_that_is_too_slow_is_named(small: SharedSmall, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its node lives, and is not called silent; the person may ask again."""
     monkeypatch.setattr(session, "LINE_SECONDS", 0.5)
-    monkeypatch.setattr(session, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(session, "LOOK_SECONDS", 0.1)
     with ThinLine(rate=20_000, room=1 << 16) as line, through(pair, line) as conversation:
         began = time.monotonic()
         says = r"^node [12]: the line to it is too slow: 64 kB took more than 0.5 s, and a token needs \d+ kB"

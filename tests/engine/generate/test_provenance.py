@@ -280,7 +280,7 @@ def test_no_text_becomes_the_templates_own_by_being_decoded() -> None:
         "{% for x in F.split('#') | map('int') %}{{ '%c' | format(x) }}{% endfor %}",
     ):
         template = ChatTemplate(source.replace("F", FIRST), NAMES, CONTROLS)
-        twins = [ord(letter) for letter in template._twins.written("</s>")]
+        twins = [ord(letter) for letter in template.twins.written("</s>")]
         for text in (
             "".join(f"&#{code};" for code in twins),
             "".join(f"\\U{code:08x}" for code in twins),
@@ -305,6 +305,6 @@ def test_a_conversation_or_a_template_of_nothing_but_private_characters() -> Non
 
 
 def test_tokens_spelled_with_too_many_letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "_MOST", 3)
+    monkeypatch.setattr(provenance, "MOST_LETTERS", 3)
     with pytest.raises(ModelError, match="more than 3 different letters"):
         parts("x", "y")
