@@ -25,6 +25,7 @@ class Dealer:
     def __init__(self, context: int) -> None:
         self.context, self.dealt_position, self.next_row = context, 0, 1
         self.blocks: list[int] = []
+        self.inbox = Inbox()
 
     @property
     def queued_rows(self) -> int:
@@ -57,7 +58,7 @@ class Link:
 def running(context: int) -> Iterator[tuple[Any, DealingThread]]:
     dealer: Any = Dealer(context)
     link: Any = Link()
-    dealing = DealingThread(dealer, (link, link), Inbox())
+    dealing = DealingThread(dealer, (link, link), dealer.inbox)
     dealing.start()
     try:
         yield dealer, dealing
@@ -65,19 +66,19 @@ def running(context: int) -> Iterator[tuple[Any, DealingThread]]:
         dealing.close()
 
 
-def until_ready(dealing: DealingThread, rows: int) -> None:
+def until_ready(dealer: Any, dealing: DealingThread, rows: int) -> None:
     """Wait, as a step does, until that many rows stand ready, their blocks dealt whole."""
 
     def ready() -> bool:
         with dealing._changed:
             return dealing.ready_rows == rows
 
-    assert dealing._inbox.wait(ready, 30)
+    assert dealer.inbox.wait(ready, 30)
 
 
 def full(dealer: Any, dealing: DealingThread) -> None:
     """The first three blocks are dealt whole."""
-    until_ready(dealing, sum(FULL))
+    until_ready(dealer, dealing, sum(FULL))
     assert dealer.blocks == FULL
 
 
@@ -98,7 +99,7 @@ def test_a_prompts_pass_is_let_alone_while_one_row_is_ready_and_its_answer_gets_
         assert not dealing._next_rows()
         assert dealer.blocks == FULL
         dealing.look()
-        until_ready(dealing, left + 3 * FIRST_ROWS)
+        until_ready(dealer, dealing, left + 3 * FIRST_ROWS)
         assert dealer.blocks == [*FULL, FIRST_ROWS, 2 * FIRST_ROWS]
 
 
@@ -110,7 +111,7 @@ def test_a_prompts_pass_that_leaves_no_row_is_dealt_beside() -> None:
             dealing.take(BLOCK_ROWS)
             dealer.context = sum(FULL) + BLOCK_ROWS
             dealing._changed.notify_all()
-        until_ready(dealing, BLOCK_ROWS)
+        until_ready(dealer, dealing, BLOCK_ROWS)
         assert dealer.blocks == [*FULL, BLOCK_ROWS]
 
 
@@ -124,5 +125,5 @@ def test_a_words_step_is_dealt_beside_when_few_rows_are_ready(taken: int, begins
             dealer.context = 1000
             assert dealing._next_rows() == (BLOCK_ROWS if begins else 0)
             dealing._changed.notify_all()
-        until_ready(dealing, CUSHION - 1 + BLOCK_ROWS if begins else CUSHION)
+        until_ready(dealer, dealing, CUSHION - 1 + BLOCK_ROWS if begins else CUSHION)
         assert dealer.blocks == ([*FULL, BLOCK_ROWS] if begins else FULL)
