@@ -115,7 +115,6 @@ class Presenter(QObject):
             self._growing.widget.set_author(self._running.model)
 
     def _show_question(self, given: Given) -> None:
-        self._transcript.settle()
         self._transcript.ask(given.text)
 
     def _leave_out(self, _: Given) -> None:
@@ -136,6 +135,7 @@ class Presenter(QObject):
 
     def _ask(self, _: Given) -> None:
         question = self.now.question
+        self._transcript.settle()  # not before: one that waits can be taken back
         self._work(lambda chat, emit: chat.send(question, emit))
 
     def _ask_again(self, _: Given) -> None:

@@ -138,8 +138,8 @@ class Transcript(QScrollArea):
         asked.deleteLater()
 
     def settle(self) -> None:
-        """What stands now is followed by more: only the last answer can be asked for again."""
-        for message in self.messages:
+        """The last question goes out: only the answer below it can be asked for again."""
+        for message in self.messages[:-1]:
             if isinstance(message, AnswerWidget):
                 message.settle()
 

@@ -146,6 +146,31 @@ def test_a_question_that_is_taken_back_leaves_no_other_one_out(
     assert all(word in starts.heard(1) for word in ("first", "late", "second"))
 
 
+def test_a_question_that_is_taken_back_leaves_the_last_answer_its_button(
+    open_ready: Callable[[Starts], MainWindow], qtbot: QtBot
+) -> None:
+    starts = Starts([FAULT], replies("late", "ok"))
+    window = open_ready(starts)
+    window.send("first")
+    qtbot.waitUntil(window.trouble.isVisible)
+    starts.come.clear()
+    QTest.mouseClick(window.trouble.again, Qt.MouseButton.LeftButton)
+    window.send("second")
+    window.stop()
+    starts.come.set()
+    qtbot.waitUntil(lambda: window.ready)
+    failed = window.transcript.messages[-1]
+    assert isinstance(failed, AnswerWidget)
+    assert failed.failure.again.isVisible()
+    QTest.mouseClick(failed.failure.again, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not window.busy)
+    late = window.transcript.messages[-1]
+    assert isinstance(late, AnswerWidget)
+    assert (late.text, late.foot.again.isVisible()) == ("late", True)
+    answered(window, "second", qtbot)
+    assert not late.foot.again.isVisible()
+
+
 def test_a_question_that_waits_and_is_sent_leaves_the_one_before_it_out(
     open_ready: Callable[[Starts], MainWindow], qtbot: QtBot
 ) -> None:
