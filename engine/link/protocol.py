@@ -165,7 +165,7 @@ class LinkProtocol:
         self.has_data_to_send = True  # perhaps: a pong, the answer to a close, the complaint about an error
         events = self._websocket.events_received()
         for event in events:
-            if self.error is None and isinstance(event, Frame):
+            if isinstance(event, Frame):
                 self._sort(event, now)
         if (broken := self._websocket.parser_exc) is not None:
             code = "oversized" if isinstance(broken, PayloadTooBig) else "malformed"

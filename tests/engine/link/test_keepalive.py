@@ -119,6 +119,13 @@ def test_a_trickle_before_the_ping_counts_for_little(keepalive: Keepalive) -> No
     assert keepalive.due(START + 1.5) is Due.PING
 
 
+def test_bytes_behind_a_ping_put_the_end_off_by_what_they_are_worth(keepalive: Keepalive) -> None:
+    assert keepalive.due(START + 1.0) is Due.PING
+    keepalive.trickled(FLOOR_BYTES, START + 3.5)  # a second's worth
+    assert keepalive.due(START + 4.9) is Due.PONG
+    assert keepalive.due(START + 5.0) is Due.SLOW
+
+
 def test_a_peer_that_froze_within_a_message_was_not_slow(keepalive: Keepalive) -> None:
     keepalive.trickled(1, START + 0.5)
     assert keepalive.due(START + 1.5) is Due.PING
