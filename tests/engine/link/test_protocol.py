@@ -162,6 +162,7 @@ def failure(event: Frame) -> TrineError | None:
         (frame("server", Opcode.BINARY, bytes(2001)), "oversized"),
         (b"\x82\xff" + (2**62).to_bytes(8, "big") + b"mask", "oversized"),
     ],
+    ids=["text", "unfinished", "continuation", "ping", "unmasked", "long", "huge"],  # a mask is another in each process
 )
 def test_what_is_no_message_is_refused_and_what_came_before_is_kept(data: bytes, code: str) -> None:
     good = frame("server", Opcode.BINARY, b"good")
