@@ -52,7 +52,7 @@ class Composer(QFrame):
         self.field = _Field(self)
         self.field.submitted.connect(self._submit)
         self.field.active.connect(self._set_active)
-        self.field.refused.connect(self._warn)
+        self.field.refused.connect(self.warn)
         self.field.composed.connect(self._refresh)
         self.field.textChanged.connect(self._changed)
         self.hint = FittingLabel(self, "hint")
@@ -105,6 +105,11 @@ class Composer(QFrame):
         self._set_hint("Stopping…")
         self.button.setEnabled(False)
 
+    def warn(self, *wordings: str) -> None:
+        """Say why something was not taken, at length and shorter, until more is typed."""
+        self.hint.say(*wordings)
+        set_state(self.hint, "warning", True)
+
     def set_room(self, height: int) -> None:
         """So many pixels has the window below its header: the text grows up to a part of them."""
         self.field.set_room(int((height - _AROUND) * _SHARE))
@@ -140,11 +145,7 @@ class Composer(QFrame):
             self.field.setPlainText("")
             self.sent.emit(text)
         elif text:
-            self._warn("Not sent: another message is in progress · Esc stops it" if self._busy else self._hint)
-
-    def _warn(self, *wordings: str) -> None:
-        self.hint.say(*wordings)
-        set_state(self.hint, "warning", True)
+            self.warn("Not sent: another message is in progress · Esc stops it" if self._busy else self._hint)
 
     def _set_hint(self, hint: str) -> None:
         self._hint = hint

@@ -15,7 +15,7 @@ from app.window import sentences
 from app.window.foot import Foot
 from app.window.header import Header
 from app.window.shown_answer import ShownAnswer
-from app.window.states import Act, Given, Situation, WindowEvent, after
+from app.window.states import Act, Given, Situation, WindowEvent, WindowState, after
 from app.window.transcript import Transcript
 from app.window.worker import Job, Worker
 
@@ -25,6 +25,7 @@ _START_AGAIN = "\nIf trying again does not help, quit Trine and start it again."
 _POLL_MS = 400
 _LEAVE_MS = 10_000
 """After so long a window that was closed lets go of a worker that hangs."""
+_NOT_RUNNING = "The nodes are not running: nothing can be sent"
 _NODES = ("node1", "node2")
 
 
@@ -146,6 +147,10 @@ class Presenter(QObject):
         self._composer.set_busy(True)
         self._worker.do(job)
 
+    def _refuse(self, _: Given) -> None:
+        starting = self.now.state is WindowState.STARTING
+        self._composer.warn("Not asked again: the nodes are being started" if starting else _NOT_RUNNING)
+
     def _take_back(self, given: Given) -> None:
         self._composer.put_back(self._transcript.take_back())
         self._waiting.show()
@@ -191,7 +196,7 @@ class Presenter(QObject):
         """Nothing runs any more: say why."""
         self._poll.stop()
         self._waiting.hide()
-        self._composer.set_ready(False, "The nodes are not running: nothing can be sent")
+        self._composer.set_ready(False, _NOT_RUNNING)
         self._foot.show_trouble(title, why)
         self._status.set_states(dict.fromkeys(_NODES, "not running"))
         self._say(why)
@@ -232,6 +237,7 @@ ACTS: Mapping[Act, Callable[[Presenter, Given], None]] = {
     Act.HOLD: Presenter._hold,
     Act.ASK: Presenter._ask,
     Act.ASK_AGAIN: Presenter._ask_again,
+    Act.REFUSE: Presenter._refuse,
     Act.TAKE_BACK: Presenter._take_back,
     Act.SHOW_WORK: Presenter._show_work,
     Act.STOP: Presenter._stop,

@@ -10,6 +10,7 @@ Events of the user in capitals, of the worker in small letters. `broke` leads to
 and from there whatever is the worker's last word leads to GONE.
 
 Rule 1. Every pair of a state and an event either stands in `NEXT`, or in `IGNORED`, or is refused with ValueError.
+        ANSWER_AGAIN is ignored everywhere in a chat in which nothing was asked.
 Rule 2. Nothing that the user does is ever refused. What the worker says in a wrong place is: then the program is at fault.
 Rule 3. A worker's last word is either `broke` or `finished`, and never both, so that nothing comes from a worker of before.
 Rule 4. A window that was closed listens to nothing but that last word, and to the clock that ends its patience.
@@ -82,6 +83,7 @@ class Act(Enum):
     HOLD = "show that the answer waits for the nodes"
     ASK = "have the worker answer the question"
     ASK_AGAIN = "have the worker answer the last question again"
+    REFUSE = "say why nothing can be asked now"
     TAKE_BACK = "give a question that was never sent back to where it was written; no answer grows any more"
 
     SHOW_WORK = "show what the worker says of the answer"
@@ -155,6 +157,7 @@ _Outcome = tuple[Situation, tuple[Act, ...]]
 NEXT: Mapping[WindowState, Mapping[WindowEvent, WindowState]] = {
     _S.STARTING: {
         _E.SEND: _S.QUEUED,
+        _E.ANSWER_AGAIN: _S.STARTING,  # refused with a word: there is a button for it after a break
         _E.NEW_CHAT: _S.STARTING,
         _E.CLOSE: _S.LEAVING,
         _E.PREPARING: _S.STARTING,
@@ -171,7 +174,7 @@ NEXT: Mapping[WindowState, Mapping[WindowEvent, WindowState]] = {
     },
     _S.READY: {
         _E.SEND: _S.ANSWERING,
-        _E.ANSWER_AGAIN: _S.ANSWERING,  # ignored in a chat in which nothing was asked
+        _E.ANSWER_AGAIN: _S.ANSWERING,
         _E.NEW_CHAT: _S.READY,
         _E.CLOSE: _S.LEAVING,
         _E.BROKE: _S.BROKEN,
@@ -193,6 +196,8 @@ NEXT: Mapping[WindowState, Mapping[WindowEvent, WindowState]] = {
         _E.BROKE: _S.BROKEN,
     },
     _S.BROKEN: {
+        _E.SEND: _S.BROKEN,  # refused with a word, as the next one
+        _E.ANSWER_AGAIN: _S.BROKEN,
         _E.NEW_CHAT: _S.BROKEN,
         _E.TRY_AGAIN: _S.STARTING,
         _E.CLOSE: _S.GONE,
@@ -208,12 +213,12 @@ NEXT: Mapping[WindowState, Mapping[WindowEvent, WindowState]] = {
 }
 
 IGNORED: Mapping[WindowState, frozenset[WindowEvent]] = {
-    _S.STARTING: frozenset({_E.ANSWER_AGAIN, _E.STOP, _E.TRY_AGAIN}),
+    _S.STARTING: frozenset({_E.STOP, _E.TRY_AGAIN}),
     _S.QUEUED: frozenset({_E.SEND, _E.ANSWER_AGAIN, _E.TRY_AGAIN}),
     _S.READY: frozenset({_E.STOP, _E.TRY_AGAIN}),
     _S.ANSWERING: frozenset({_E.SEND, _E.ANSWER_AGAIN, _E.TRY_AGAIN}),
     _S.STOPPING: frozenset({_E.SEND, _E.ANSWER_AGAIN, _E.TRY_AGAIN}),
-    _S.BROKEN: frozenset({_E.SEND, _E.ANSWER_AGAIN, _E.STOP}),
+    _S.BROKEN: frozenset({_E.STOP}),
     _S.LEAVING: frozenset(_E) - {_E.BROKE, _E.FINISHED, _E.OVERDUE},
     _S.GONE: frozenset(_E) - {_E.CLOSE},
 }
@@ -238,6 +243,8 @@ def _send(now: Situation, given: Given) -> _Outcome:
     if now.state is _S.READY:
         sent = replace(now, question=given.text, unheard=False)
         return sent, (_A.SHOW_QUESTION, *_leave_out(now), _A.SHOW_ANSWER, _A.ASK)
+    if now.state is _S.BROKEN:
+        return now, (_A.REFUSE,)
     return replace(now, queued=given.text), (_A.SHOW_QUESTION, _A.SHOW_ANSWER, _A.HOLD)
 
 
@@ -247,6 +254,8 @@ def _leave_out(now: Situation) -> tuple[Act, ...]:
 
 
 def _answer_again(now: Situation, _: Given) -> _Outcome:
+    if now.state is not _S.READY:
+        return now, (_A.REFUSE,)
     return now, (_A.PUT_ASIDE, _A.SHOW_ANSWER, _A.ASK_AGAIN)
 
 

@@ -18,8 +18,8 @@ E, S, A = WindowEvent, WindowState, Act
 
 GRID = """
                 starting   queued     ready      answering  stopping   broken     leaving    gone
-    send        queued     -          answering  -          -          -          -          -
-    again       -          -          answering  -          -          -          -          -
+    send        queued     -          answering  -          -          broken     -          -
+    again       starting   -          answering  -          -          broken     -          -
     stop        -          starting   -          stopping   stopping   -          -          -
     new         starting   starting   ready      stopping   stopping   broken     -          -
     try         -          -          -          -          -          starting   -          -
@@ -132,8 +132,15 @@ def test_esc_that_comes_after_the_nodes_stops_the_answer() -> None:
 def test_a_waiting_question_comes_back_when_the_nodes_do_not_come() -> None:
     now, acts = walk(Situation(), E.SEND, E.BROKE)
     assert (now, acts[3:]) == (Situation(S.BROKEN), [A.TAKE_BACK, A.TELL_NO_START])
-    assert walk(now, E.SEND, E.ANSWER_AGAIN, E.STOP) == (now, [])
+    assert walk(now, E.SEND, E.ANSWER_AGAIN, E.STOP) == (now, [A.REFUSE])  # nothing was asked
     assert walk(now, E.TRY_AGAIN) == (Situation(), [A.BEGIN])
+
+
+@pytest.mark.parametrize("state", [S.BROKEN, S.STARTING])
+def test_what_cannot_be_asked_again_now_is_refused_with_a_word(state: WindowState) -> None:
+    now = at(state)
+    assert walk(now, E.ANSWER_AGAIN) == (now, [A.REFUSE])
+    assert walk(replace(now, question=""), E.ANSWER_AGAIN)[1] == []
 
 
 def test_a_new_chat_takes_a_waiting_question_back() -> None:
@@ -177,10 +184,10 @@ def test_what_was_said_outlives_the_nodes(state: WindowState) -> None:
 @pytest.mark.parametrize("last", [E.FINISHED, E.BROKE, E.OVERDUE])
 def test_a_window_that_was_closed_waits_for_its_worker_once(state: WindowState, last: WindowEvent) -> None:
     now, acts = walk(at(state), E.CLOSE)
-    assert (now.state, acts) == (S.LEAVING, [A.LEAVE])
+    assert (now.state, now.gone, acts) == (S.LEAVING, False, [A.LEAVE])
     assert walk(now, E.CLOSE, E.PREPARING, E.CAME, E.WORKED, E.ENDED) == (now, [])
     now, acts = walk(now, last)
-    assert (now.state, acts) == (S.GONE, [A.SAY_CLOSED])
+    assert (now.state, now.gone, acts) == (S.GONE, True, [A.SAY_CLOSED])
     assert walk(now, E.CAME, E.ENDED, E.BROKE, E.FINISHED, E.OVERDUE) == (now, [])
     assert walk(now, E.CLOSE) == (now, [A.SAY_CLOSED])
 

@@ -123,6 +123,39 @@ def test_trying_again_at_once_is_not_undone_by_what_has_ended(open_ready: Callab
     assert starts.conversations[1].closed
 
 
+def test_buttons_that_can_do_nothing_say_why(open_ready: Callable[[Starts], MainWindow], qtbot: QtBot) -> None:
+    starts = Starts([FAULT], [])
+    window = open_ready(starts)
+    window.send("lost")
+    answer = window.transcript.messages[-1]
+    assert isinstance(answer, AnswerWidget)
+    qtbot.waitUntil(window.trouble.isVisible)
+    hint = window.composer.hint
+    assert not hint.property("warning")
+    QTest.mouseClick(answer.failure.again, Qt.MouseButton.LeftButton)
+    assert (hint.text(), hint.property("warning")) == ("The nodes are not running: nothing can be sent", True)
+    window.new_chat()
+    QTest.keyClicks(window.composer.field, "x")
+    assert not hint.property("warning")
+    QTest.mouseClick(window.transcript.welcome.buttons[0], Qt.MouseButton.LeftButton)
+    assert hint.property("warning")
+    assert not window.transcript.messages
+
+
+def test_asking_again_while_nodes_are_started_says_why_not(open_ready: Callable[[Starts], MainWindow], qtbot: QtBot) -> None:
+    starts = Starts([FAULT], [])
+    window = open_ready(starts)
+    window.send("lost")
+    qtbot.waitUntil(window.trouble.isVisible)
+    starts.come.clear()
+    QTest.mouseClick(window.trouble.again, Qt.MouseButton.LeftButton)
+    window.regenerate()
+    assert window.composer.hint.text() == "Not asked again: the nodes are being started"
+    starts.come.set()
+    qtbot.waitUntil(lambda: window.ready)
+    assert not window.composer.hint.property("warning")
+
+
 def test_a_question_that_is_taken_back_leaves_no_other_one_out(
     open_ready: Callable[[Starts], MainWindow], qtbot: QtBot
 ) -> None:
