@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import wires
-from benchmarks.layer import SECTION, LayerDealer
+from benchmarks.layer import LayerDealer
 from benchmarks.meter import Meter, install
 from benchmarks.model import read_expected, read_seeds, read_spec
 from engine.errors import LinkError
@@ -56,10 +56,8 @@ class Desktop:
         self.dealer: Dealer | LayerDealer
         if self._layer:
             self.dealer = LayerDealer(self.spec, seeds, (one, two), self.past)
-            self._plans = {SECTION: self.dealer.plan}
         else:
             self.dealer = Dealer(self.spec, seeds, (one, two), os.urandom(32), prefix=self.past, context=config["context"])
-            self._plans = dict(enumerate(self.dealer.plans))
         self._links: list[Connection] = []
         self._mail: list[dict[int, queue.SimpleQueue[memoryview]]] = []
         self._source = np.random.Generator(np.random.PCG64(3))
@@ -207,7 +205,7 @@ class Desktop:
         whole = Rows(self._next, dealer.position, rows * repeat)
         given = self._source.standard_normal((rows * repeat, d)) if x is None else x
         m = dealer.enter(whole, given)
-        message = wires.steps(Step(whole.first, whole.position, 1, np.zeros(rows, np.uint32), m), repeat)
+        message = wires.steps(Step(whole.first, whole.position, rows, np.zeros(rows, np.uint32), m), repeat)
         for link in self._links:
             link.send(message, PATIENCE)
         self._next += rows * repeat
@@ -301,7 +299,7 @@ class Desktop:
 
     def _result(self, seconds: list[float], counted: int, rows: int) -> dict[str, Any]:
         nodes = self._figures()
-        dealt = self._meter.dealt(self._plans, Rows(1, self.past, rows))
+        dealt = self._meter.dealt(dict(enumerate(self.dealer.plans)), Rows(1, self.past, rows))
         own = self._meter.figures() | {"dealing": self._dealing}
         return {"seconds": seconds, "rows": counted, "desktop": own, "nodes": nodes, "dealt": dealt}
 

@@ -1,63 +1,101 @@
-"""One decoder layer by itself: the engine's own dealer and evaluator, entered at the residual and left at the residual.
+"""One decoder layer by itself: a model of three sections, entered at the residual and left at the residual.
 
-The wire that enters: λ_i drawn from each evaluator's key, m given to both by the benchmark. No embedding, no answer.
+The wire that enters: each evaluator draws λ_i, and m is given to both by the benchmark. No embedding, no answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
-from engine.gates.rotary import Rotary
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.planning import plans
-from engine.parties.evaluator import Evaluator, _Block
+from engine.models.walk import Section, walk
 from engine.parties.masks import ModelMasks
-from engine.prf import Label, Stream
+from engine.prf import Stream
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.ring.fixed import Real, Ring, decode, encode
-from engine.rows.run import Rows
+from engine.rows.run import Extent, Rows
 from engine.wire import Mask, Wire
 
-SECTION = 1  #: of the program: its first layer
+ENTRY, LAYER = 0, 1  #: sections; the layer is the program's first one and keeps its number
 
 
-def residual_masks(stream: Stream, rows: Rows, d_model: int) -> Ring:
-    """An evaluator's share of the entering residual's mask, [rows, d_model]; no gate uses this label."""
-    return np.stack([stream.words(d_model, Label.CLIENT, rows.first + r, SECTION, 0) for r in range(rows.count)])
+def layer_alone(spec: ModelSpec, rows: Rows) -> tuple[Section, ...]:
+    """Entry, the decoder's first layer, exit. A step's `kappa2` holds the entering m at both evaluators."""
+    return partial(entry, d_model=spec.d_model), llama.sections(spec, rows)[LAYER], leave
+
+
+def entry(p: Dealing | Evaluation, tokens: tuple[Ring, Ring] | None, d_model: int) -> Mask | Wire:
+    """The residual that enters, [rows, d_model]."""
+    wire: Mask | Wire = enter(p, tokens, d_model)
+    return wire
+
+
+def _deal_entry(d: Dealing, tokens: None, d_model: int) -> Mask:
+    del tokens
+    one, two = d.kappa("residual", Extent(d_model))
+    return Mask(one + two, Extent(d_model))
+
+
+def _enter(e: Evaluation, tokens: tuple[Ring, Ring], d_model: int) -> Wire:
+    lam, m = e.kappa("residual", Extent(d_model)), tokens[1]
+    if m.shape != lam.shape:
+        raise ValueError("each row of a layer's step brings its residual")
+    return Wire(m, lam, Extent(d_model))
+
+
+def _deal_exit(d: Dealing, x: Mask) -> Mask:
+    del d
+    return x
+
+
+def _leave(e: Evaluation, x: Wire) -> tuple[bytes, int]:
+    return np.ascontiguousarray(x.m).tobytes(), e.alarm
+
+
+def _clear(p: object, *x: object) -> None:
+    raise TypeError("in the clear, the layer's section is run by itself")
+
+
+enter = Gate("enter", _deal_entry, _enter, _clear)
+leave = Gate("leave", _deal_exit, _leave, _clear)
 
 
 class LayerDealer:
-    """Deals one layer; keeps the masks of what enters and leaves."""
+    """Deals one layer; keeps the masks of what leaves."""
 
     def __init__(self, spec: ModelSpec, seeds: tuple[bytes, bytes], keys: tuple[bytes, bytes], prefix: int) -> None:
         self.spec = spec
-        self.sections = (SECTION,)
         self.masks = ModelMasks(spec, seeds, prefix, spec.context)
-        self.plan = plans(spec)[SECTION]
+        self.plans = plans(spec, layer_alone)
         self._streams = (Stream(keys[0]), Stream(keys[1]))
         self.next_row = 1
         self.dealt_position = self.position = prefix
         self.leaving: dict[int, Ring] = {}
 
     def deal(self, count: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
-        """Yields the layer's one section of the next `count` rows."""
-        spec, rows = self.spec, Rows(self.next_row, self.dealt_position, count)
+        """Yields the sections of the next `count` rows."""
+        rows = Rows(self.next_row, self.dealt_position, count)
         self.next_row += count
         self.dealt_position += count
-        angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
-        d = Dealing(self.plan, SECTION, rows, self._streams, self.masks)
-        out = llama.decoder_layer(d, spec, 0, Mask(self.entering(rows), llama.residual_extent(spec)), angle)
-        self.leaving = {rows.first + r: out.lam[r] for r in range(count)}
-        yield SECTION, d.material()
+        for number, d, x in walk(layer_alone(self.spec, rows), None, partial(self._dealing, rows)):
+            if number == LAYER:
+                self.leaving = {rows.first + r: x.lam[r] for r in range(count)}
+            yield number, d.material()
+
+    def _dealing(self, rows: Rows, section: int) -> Dealing:
+        return Dealing(self.plans[section], section, rows, self._streams, self.masks)
 
     def entering(self, rows: Rows) -> Ring:
-        """λ of the entering residual."""
-        one, two = (residual_masks(stream, rows, self.spec.d_model) for stream in self._streams)
-        return one + two
+        """λ of the entering residual, whether its rows are dealt yet or not."""
+        lam: Ring = layer_alone(self.spec, rows)[ENTRY](self._dealing(rows, ENTRY), None).lam
+        return lam
 
     def enter(self, rows: Rows, x: Real) -> Ring:
         """m of the residual `x`, [rows, d_model]."""
@@ -71,30 +109,3 @@ class LayerDealer:
     def rewind(self, position: int) -> None:
         """Start again behind `position` tokens."""
         self.dealt_position = self.position = position
-
-
-class LayerEvaluator(Evaluator):
-    """An evaluator whose pass is one layer; a step's `kappa2` holds the entering m at both, its answer the leaving m.
-
-    It overrides the engine's pass, and nothing else: rows, material and rounds are the engine's own.
-    """
-
-    def _pass(
-        self,
-        e: Evaluation,
-        block: _Block,
-        bounds: tuple[int, int],
-        tokens: tuple[Ring, Ring],
-        answered: int,
-        progress: Callable[[int], None],
-    ) -> tuple[bytes, int] | None:
-        spec = self.spec
-        rows = block.rows.part(*bounds)
-        m = tokens[1]
-        if m.shape[0] != rows.count:
-            raise ValueError("a step of a layer lies within one block")
-        angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
-        e.enter(SECTION, self._material(block, SECTION), *bounds)
-        x = Wire(m, residual_masks(self._stream, rows, spec.d_model), llama.residual_extent(spec))
-        out: Wire = llama.decoder_layer(e, spec, 0, x, angle)
-        return np.ascontiguousarray(out.m).tobytes(), e.alarm

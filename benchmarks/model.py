@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from benchmarks.layer import LAYER
 from benchmarks.meter import peak_mb
 from benchmarks.shapes import SHAPES, Shape, specification, weights
-from engine.gates.rotary import Rotary
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.functions import functions, tables
@@ -69,9 +69,8 @@ def in_the_clear(spec: ModelSpec, tensor: Callable[[str], Real], tokens: list[in
         return plain.run(tokens)
     rows = Rows(0, plain.position, residual.shape[0])
     reader = Clear(tensor, rows, plain.keys, plain.values, functions(spec))
-    reader.enter(1, rows)
-    angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
-    outputs: Real = llama.decoder_layer(reader, spec, 0, residual, angle)
+    reader.enter(LAYER, rows)
+    outputs: Real = llama.sections(spec, rows)[LAYER](reader, residual)
     return outputs
 
 

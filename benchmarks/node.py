@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import wires
-from benchmarks.layer import SECTION, LayerEvaluator
+from benchmarks.layer import layer_alone
 from benchmarks.meter import Meter, install
 from benchmarks.model import load_pack
 from engine.errors import LinkError, SessionStopped
 from engine.host.process import NODE_BYTES, tune_process, work_ahead
 from engine.link import Connection, LinkOptions, accept, client_tls, connect, load_identity, server_tls
+from engine.models import llama
 from engine.parties.evaluator import Evaluator
 from engine.step import Answer
 
@@ -39,9 +40,13 @@ class Node:
         self._layer: bool = config["layer"]
         self._config, self._meter = config, meter
         pack = load_pack(Path(config["model"]), self.role, stored=not config["drawn"])
-        kind = LayerEvaluator if self._layer else Evaluator
-        self.evaluator = kind(pack, bytes.fromhex(config["key"]), prefix=config["past"], context=config["context"])
-        self.sections = [SECTION] if self._layer else list(range(self.evaluator.sections))
+        self.evaluator = Evaluator(
+            pack,
+            bytes.fromhex(config["key"]),
+            prefix=config["past"],
+            context=config["context"],
+            program=layer_alone if self._layer else llama.sections,
+        )
         self.preparing = 0.0
         self._jobs: queue.SimpleQueue[tuple[int, int, memoryview]] = queue.SimpleQueue()
         self._steps: queue.SimpleQueue[wires.Steps] = queue.SimpleQueue()
@@ -135,7 +140,7 @@ class Node:
             start = time.perf_counter()
             self.evaluator.prepare(first, section, dealt)
             self.preparing += time.perf_counter() - start
-            if section == self.sections[-1]:
+            if section == self.evaluator.sections - 1:
                 self._desktop.send(bytes([wires.PREPARED]) + first.to_bytes(8, "little"), PATIENCE)
 
     def _compute(self) -> None:

@@ -342,3 +342,51 @@ def test_addresses_name_no_one_else() -> None:
         if match.group(1).lower() not in ADDRESSES
     ]
     assert not found, report(found)
+
+
+WALK = "engine/models/walk.py"
+FAMILIES = {"engine/models/llama.py": {"sections", "score_windows"}}  # a model's program, and what others may ask of it
+
+
+def parts_of_a_model_are_its_own(name: str) -> Iterator[Breach]:
+    used = [*imports(name), *names_used(name)]
+    for family, open_to_all in FAMILIES.items():
+        module = family.removesuffix(".py").replace("/", ".")
+        for line, dotted in used if name != family else ():
+            for known_as in (module, module.rpartition(".")[2]):
+                if (part := dotted.removeprefix(f"{known_as}.")) != dotted and part not in open_to_all:
+                    yield line, dotted, f"only {sorted(open_to_all)} are for others: take a section of `sections`"
+
+
+def sections_are_run_by_the_one_walk(name: str) -> Iterator[Breach]:
+    """A loop or a lambda calls what it goes over, or takes out of a sequence, as a section is called: with (reader, x).
+
+    A constant table of functions is no model.
+    """
+    for loop in ast.walk(tree(name)):
+        if isinstance(loop, ast.For):
+            targets: list[ast.AST] = [loop.target]
+        elif isinstance(loop, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            targets = [part.target for part in loop.generators]
+        elif isinstance(loop, ast.While | ast.Lambda):
+            targets = list(loop.args.args) if isinstance(loop, ast.Lambda) else []
+        else:
+            continue
+        gone_over = {getattr(node, "id", getattr(node, "arg", "")) for target in targets for node in ast.walk(target)}
+        for call in ast.walk(loop):
+            if isinstance(call, ast.Call) and len(call.args) == 2:
+                over = isinstance(call.func, ast.Name) and call.func.id in gone_over
+                table = isinstance(call.func, ast.Subscript) and ast.unparse(call.func.value).isupper()
+                if over or (isinstance(call.func, ast.Subscript) and not table):
+                    yield call.lineno, ast.unparse(call), f"sections are walked in {WALK} alone"
+
+
+@pytest.mark.parametrize("rule", [parts_of_a_model_are_its_own, sections_are_run_by_the_one_walk])
+def test_there_is_one_walk_over_a_models_sections(rule: Callable[[str], Iterator[Breach]]) -> None:
+    found = {
+        name: report([f"{name}:{line}: {subject}: {reason}" for line, subject, reason in breaches])
+        for name in python_files(*PACKAGES, "benchmarks", "scripts", "tests")
+        if (breaches := list(rule(name)))
+    }
+    expected = {WALK} if rule is sections_are_run_by_the_one_walk else set()
+    assert found.keys() == expected, "".join(text for name, text in found.items() if name not in expected)

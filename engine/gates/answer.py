@@ -13,8 +13,8 @@ from engine.program.clear import Clear
 from engine.program.codec import Codec
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
-from engine.program.gate import Gate
-from engine.ring.fixed import Real, Ring, low, shift_logical
+from engine.program.gate import Gate, Reader
+from engine.ring.fixed import Real, low, shift_logical
 from engine.ring.kernels.words import pack24
 from engine.rows.run import Extent
 from engine.step import LOGIT_BYTES
@@ -24,11 +24,12 @@ DROPPED = 16  #: low bits of a logit's opening that are not forwarded
 KEPT = 24
 
 
-def deal(d: Dealing, x: Mask, vocab: int) -> tuple[Ring, Ring]:
-    """(ρ of the logits, bits [16, 40) [rows, vocab]; the alarm's mask [rows])."""
+def deal(d: Dealing, x: Mask, vocab: int) -> None:
+    """Keep what the answer is read with: "logits", bits [16, 40) of ρ, int32 [rows, vocab], and "alarm", its mask [rows]."""
     one, two = d.kappa("alarm", Extent(1))
     rho = matmul(d, x, "head", vocab, low40=True).rho
-    return low(shift_logical(rho, DROPPED), KEPT), low(one ^ two, 16).reshape(-1)
+    d.keep("logits", low(shift_logical(rho, DROPPED), KEPT).astype(np.int32))
+    d.keep("alarm", low(one ^ two, 16).reshape(-1))
 
 
 def evaluate(e: Evaluation, x: Wire, vocab: int) -> tuple[bytes, int]:
@@ -51,3 +52,15 @@ def clear(p: Clear, x: Real, vocab: int) -> Real:
 
 
 answer = Gate("answer", deal, evaluate, clear, ErrorBound(units=1))
+
+
+def answered(p: Reader, x: Mask | Wire | Real) -> Mask | Wire | Real:
+    """The last rows of a wire, as many as the reader's section has; every reader takes them locally.
+
+    The dealer keeps all rows, because any of them may be answered. A step answers its last ones.
+    """
+    if isinstance(x, Wire):
+        return x.tail(p.rows.count)
+    if isinstance(x, Mask):
+        return x
+    return x[x.shape[0] - p.rows.count :]

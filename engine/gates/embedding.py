@@ -9,6 +9,7 @@ The table is stored at the residual's scale, so ρ* is the wire's λ. Dealt: voc
 
 import numpy as np
 
+from engine.program.clear import Clear
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
@@ -16,17 +17,7 @@ from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.lookups import deal_onehot
 from engine.ring.kernels.rotation import rotated_rows
 from engine.rows.run import Extent
-from engine.wire import Mask, Secret, Wire
-
-
-class Online(Secret):
-    """What the dealer keeps of each dealt row for its online message: r, and ρ* - σ·λ_v - κ1."""
-
-    __slots__ = ("base", "index")
-
-    def __init__(self, index: Ring, base: Ring) -> None:
-        self.index = index
-        self.base = base
+from engine.wire import Mask, Wire
 
 
 def words_of(vocab: int) -> int:
@@ -34,8 +25,11 @@ def words_of(vocab: int) -> int:
     return -(-vocab // 64)
 
 
-def deal(d: Dealing, tokens: Ring, vocab: int, d_model: int) -> tuple[Mask, Online]:
-    """λ of the residual and what the online message needs; `tokens` holds the rows' random indices r."""
+def deal(d: Dealing, tokens: Ring, vocab: int, d_model: int) -> Mask:
+    """λ of the residual; `tokens` holds the rows' random indices r.
+
+    The dealer keeps two arrays for its online message: "index", r [rows], and "base", ρ* - σ·λ_v - κ1 [rows, d_model].
+    """
     extent = Extent(d_model)
     first = d.first("u").reshape(-1)
     second, sigma = np.empty_like(first), np.empty(d.rows.count, np.int64)
@@ -46,7 +40,9 @@ def deal(d: Dealing, tokens: Ring, vocab: int, d_model: int) -> tuple[Mask, Onli
     star1, star2 = d.kappa("star", extent)
     one, _ = d.kappa("z", extent)
     star = star1 + star2
-    return Mask(star, extent), Online(tokens, star - sigma[:, None] * (v1 + v2) - one)
+    d.keep("index", tokens)
+    d.keep("base", star - sigma[:, None] * (v1 + v2) - one)
+    return Mask(star, extent)
 
 
 def evaluate(e: Evaluation, tokens: tuple[Ring, Ring], vocab: int, d_model: int) -> Wire:
@@ -62,11 +58,10 @@ def evaluate(e: Evaluation, tokens: tuple[Ring, Ring], vocab: int, d_model: int)
     return Wire(e.open(z, extent).c, star, extent)
 
 
-def clear(p: object, tokens: Ring, vocab: int, d_model: int) -> Real:
+def clear(p: Clear, tokens: Ring, vocab: int, d_model: int) -> Real:
     """Rows of the table."""
     del vocab, d_model
-    table: Real = p.weights("embed")  # type: ignore[attr-defined]
-    return table[tokens]
+    return p.weights("embed")[tokens]
 
 
 embedding = Gate("embedding", deal, evaluate, clear)

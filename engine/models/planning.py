@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engine.gates.rotary import Rotary
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.llama import score_windows
+from engine.models.walk import Program, run
 from engine.program.evaluation import Evaluation
 from engine.program.plan import Plan
 from engine.program.weights import Cache
@@ -15,7 +15,6 @@ from engine.ring.fixed import Ring
 from engine.ring.kernels.linear import compile_products
 from engine.ring.kernels.lookups import Table
 from engine.rows.run import Rows
-from engine.wire import Wire
 
 POWERS = 1 << 11  #: entries of each table of powers of two
 
@@ -70,24 +69,18 @@ def _no_exchange(message: bytes) -> bytes:
     raise RuntimeError(f"a plan exchanges nothing, not {len(message)} bytes")
 
 
-def plans(spec: ModelSpec) -> list[Plan]:
+def plans(spec: ModelSpec, program: Program = llama.sections) -> list[Plan]:
     """One plan a section: the embedding, each layer, the answer. Compiles the evaluator's kernels as it goes."""
     compile_products()
-    recorded = []
-    weights = _Empty(spec)
-    nothing = Rows(0, 0, 0)
-    residual = np.empty((0, spec.d_model), np.int64)
-    angle = Rotary(0, 0, spec.head_dim, spec.rope_theta, spec.scales.rotary)
-    for section in range(spec.sections):
-        plan = Plan()
-        e = Evaluation(1, weights, nothing, _no_exchange, plan)
-        e.enter(section, None)
-        x = Wire(residual, residual, llama.residual_extent(spec))
-        if section == 0:
-            llama.embed(e, spec, (np.empty(0, np.int64), residual))
-        elif section <= spec.layers:
-            llama.decoder_layer(e, spec, section - 1, x, angle)
-        else:
-            llama.logits(e, spec, x)
-        recorded.append(plan)
+    recorded: list[Plan] = []
+    weights, nothing = _Empty(spec), Rows(0, 0, 0)
+    tokens = np.empty(0, np.int64), np.empty((0, spec.d_model), np.int64)
+
+    def enter(number: int) -> Evaluation:
+        recorded.append(Plan())
+        e = Evaluation(1, weights, nothing, _no_exchange, recorded[number])
+        e.enter(number, None)
+        return e
+
+    run(program(spec, nothing), tokens, enter)
     return recorded

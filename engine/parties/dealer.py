@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 
 from engine.errors import InputError, ProtocolError
 from engine.gates.answer import DROPPED
-from engine.gates.embedding import Online
-from engine.gates.rotary import Rotary
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.planning import plans
+from engine.models.walk import Program, walk
 from engine.parties.masks import ModelMasks
 from engine.prf import Label, Stream, require_apart
 from engine.prf.streams import Record
-from engine.program.dealing import Dealing, Tapes
+from engine.program.dealing import Dealing, KeptArrays, Tapes
 from engine.program.plan import Plan, dealt_bytes, made_bytes
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import unmask24
@@ -41,10 +40,14 @@ class Abandoned(Exception):
 @dataclass(slots=True, repr=False)
 class _Block(Secret):
     rows: Rows
-    online: Online | None = None
-    logits: NDArray[np.int32] | None = None  #: bits [16, 40) of ρ, [rows, vocab]
-    alarm: Ring | None = None
+    kept: KeptArrays = field(default_factory=KeptArrays)
+    """What the sections that are dealt so far have kept: "index" and "base" first, "logits" and "alarm" at the end."""
     used: int = 0
+
+    @property
+    def dealt(self) -> bool:
+        """Whether a step can be asked for; its later sections may still be dealt."""
+        return "base" in self.kept
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ class Dealer:
         context: int,
         record: tuple[Record | None, Record | None] = (None, None),
         own_record: Record | None = None,
+        program: Program = llama.sections,
     ) -> None:
         """`client_key` seeds what the dealer draws for itself (the embedding's random indices): no node knows it.
 
@@ -85,10 +89,11 @@ class Dealer:
         except ValueError as error:
             raise ProtocolError("same-keys", str(error)) from None
         self.spec = spec
-        self.sections = spec.sections
         self.context = context
         self.masks = ModelMasks(spec, seeds, prefix, context)
-        self.plans: list[Plan] = plans(spec)
+        self._program = program
+        self.plans: list[Plan] = plans(spec, program)
+        self.sections = len(self.plans)
         self._streams = (Stream(keys[0], record[0]), Stream(keys[1], record[1]))
         self._own = Stream(client_key, own_record)
         self._prefix = prefix
@@ -104,7 +109,7 @@ class Dealer:
     def queued_rows(self) -> int:
         """Dealt rows (their first section at least) that no step has used."""
         with self._changed:
-            return sum(b.rows.count - b.used for b in self._queue if b.online is not None)
+            return sum(b.rows.count - b.used for b in self._queue if b.dealt)
 
     def row_bytes(self, position: int, role: int) -> int:
         """Bytes that are dealt to an evaluator for a row at `position`."""
@@ -135,29 +140,22 @@ class Dealer:
             generation = self._generation
             block = _Block(rows)
             self._queue.append(block)
-        return self._dealt(block, rows, generation)
+        return self._dealt(block, generation)
 
-    def _dealt(self, block: _Block, rows: Rows, generation: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
-        spec = self.spec
-        angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
-        x, tapes = None, Tapes()
-        for section in range(spec.sections):
+    def _dealt(self, block: _Block, generation: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
+        rows, tapes = block.rows, Tapes()
+
+        def enter(number: int) -> Dealing:
             self._check(generation)
-            d = Dealing(self.plans[section], section, rows, self._streams, self.masks, tapes)
-            if section == 0:
-                x, online = llama.embed(d, spec, self._indices(rows))
-                with self._changed:
-                    block.online = online
-            elif section <= spec.layers:
-                x = llama.decoder_layer(d, spec, section - 1, x, angle)
-            else:
-                logits, alarm = llama.logits(d, spec, x)
-                with self._changed:
-                    block.logits, block.alarm = logits.astype(np.int32), alarm
+            return Dealing(self.plans[number], number, rows, self._streams, self.masks, tapes)
+
+        for number, d, _ in walk(self._program(self.spec, rows), self._indices(rows), enter):
+            with self._changed:
+                block.kept.add_all(d.kept)
             self._check(generation)
             with self._changed:
                 self._changed.notify_all()
-            yield section, d.material()
+            yield number, d.material()
             del d  # what it drew goes before the next section draws
 
     def _check(self, generation: int) -> None:
@@ -185,13 +183,13 @@ class Dealer:
         deltas, kappas = [], []
         at = 0
         for block, start, stop in used:
-            if block.online is None:
+            if not block.dealt:
                 raise ValueError("a queued row was not dealt")
             part = ids[at : at + stop - start]
             at += part.size
-            deltas.append((part - block.online.index[start:stop]) % self.spec.vocab)
+            deltas.append((part - block.kept["index"][start:stop]) % self.spec.vocab)
             lam = np.stack([self.masks.embedding_row(int(t)) for t in part])
-            kappas.append(block.online.base[start:stop] - lam)
+            kappas.append(block.kept["base"][start:stop] - lam)
         request = Step(
             first,
             self.position,
@@ -217,7 +215,7 @@ class Dealer:
     def _take(self, count: int) -> list[tuple[_Block, int, int]]:
         used: list[tuple[_Block, int, int]] = []
         for block in self._queue:
-            if not count or block.online is None:
+            if not count or not block.dealt:
                 break
             take = min(count, block.rows.count - block.used)
             if take:
@@ -254,11 +252,9 @@ class Dealer:
     def _answer(self, row: int, timeout: float) -> tuple[NDArray[np.int32], int]:
         block, index = self._answers.find(row)
         with self._changed:
-            if not self._changed.wait_for(lambda: block.alarm is not None, timeout):
+            if not self._changed.wait_for(lambda: "alarm" in block.kept, timeout):
                 raise TimeoutError("the answer's masks were not dealt in time")
-            if block.logits is None or block.alarm is None:
-                raise ValueError("the answer's masks were not dealt")
-            return block.logits[index], int(block.alarm[index])
+            return block.kept["logits"][index], int(block.kept["alarm"][index])
 
     def rewind(self, position: int) -> None:
         """Cut the context to `position` (prefix included); every queued row is discarded.

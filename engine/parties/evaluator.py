@@ -16,10 +16,10 @@ from math import inf
 import numpy as np
 
 from engine.errors import SessionStopped
-from engine.gates.rotary import Rotary
 from engine.host.process import sparse, trim
 from engine.models import llama
 from engine.models.planning import plans
+from engine.models.walk import Output, Program, walk
 from engine.parties.pack import NodePack, OnlineHalves
 from engine.prf import Stream
 from engine.prf.streams import Record
@@ -32,7 +32,7 @@ from engine.ring.kernels.linear import subtract_product
 from engine.ring.kernels.lookups import Table
 from engine.rows.run import Rows
 from engine.step import Answer, Step
-from engine.wire import Secret, Wire
+from engine.wire import Secret
 
 PASS_ROWS = 64
 CUSHION = 16
@@ -80,11 +80,21 @@ class _Context(Secret):
 class Evaluator:
     """One evaluator's side of one session."""
 
-    def __init__(self, pack: NodePack, key: bytes, *, prefix: int, context: int, record: Record | None = None) -> None:
+    def __init__(
+        self,
+        pack: NodePack,
+        key: bytes,
+        *,
+        prefix: int,
+        context: int,
+        record: Record | None = None,
+        program: Program = llama.sections,
+    ) -> None:
         self.spec, self.role = pack.spec, pack.role
-        self.sections = self.spec.sections
         self.position = prefix
-        self.plans: list[Plan] = plans(self.spec)
+        self._program = program
+        self.plans: list[Plan] = plans(self.spec, program)
+        self.sections = len(self.plans)
         self._stream = Stream(key, record)
         self._state = _Context(pack, OnlineHalves(pack), [], [], pack.tables)
         self._prefix(pack, prefix, context)
@@ -214,10 +224,7 @@ class Evaluator:
         alarm = done = 0
         for block, start, stop in passes:
             here = slice(done, done + stop - start)
-            tokens = (
-                step.deltas[here].astype(np.int64),
-                step.kappa2[here] if self.role == 2 else step.kappa2,
-            )
+            tokens = step.deltas[here].astype(np.int64), step.kappa2[here]  # the first evaluator has no κ2
             last = step.answers - (count - here.stop)  # trailing rows of this pass that are answered
             part = self._pass(
                 e,
@@ -244,25 +251,20 @@ class Evaluator:
         answered: int,
         progress: Callable[[int], None],
     ) -> tuple[bytes, int] | None:
-        spec = self.spec
         start, stop = bounds
-        rows = block.rows.part(start, stop)
-        angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
-        progress(0)
-        e.enter(0, self._material(block, 0), start, stop)
-        x: Wire = llama.embed(e, spec, tokens)
-        for layer in range(spec.layers):
-            progress(layer + 1)
-            material = self._material(block, layer + 1)
-            e.enter(layer + 1, material, start, stop)
-            x = llama.decoder_layer(e, spec, layer, x, angle)
-            material.spend(stop)  # nothing of it goes on with the residual, and later sections are prepared meanwhile
-        if answered <= 0:
-            return None
-        progress(spec.layers + 1)
-        e.enter(spec.layers + 1, self._material(block, spec.layers + 1), stop - answered, stop)
-        result: tuple[bytes, int] = llama.logits(e, spec, x.tail(answered))
-        return result
+        sections = self._program(self.spec, block.rows.part(start, stop))
+        last = len(sections) - 1
+
+        def enter(number: int) -> Evaluation:
+            progress(number)
+            first = stop - answered if number == last else start
+            e.enter(number, self._material(block, number), first, stop)
+            return e
+
+        x: Output = None
+        for _, _, x in walk(sections if answered > 0 else sections[:last], tokens, enter):  # noqa: B007  the answer is the last
+            e.leave()  # nothing of a section's material goes on with x, and later sections are prepared meanwhile
+        return x if answered > 0 else None
 
     def _take(self, step: Step, count: int) -> list[tuple[_Block, int, int]]:
         """Mark the step's rows as used and cut them into passes that lie within one block."""

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from engine.gates.rotary import Rotary
 from engine.models import llama
 from engine.models.config import ModelSpec
 from engine.models.functions import functions
+from engine.models.walk import Program, run
 from engine.program.clear import Clear, Observer
 from engine.ring.fixed import Real
 from engine.rows.run import Rows
@@ -23,11 +23,12 @@ class Plain:
         *,
         context: int | None = None,
         observer: Observer | None = None,
+        program: Program = llama.sections,
     ) -> None:
         """`weights(name)` gives a program tensor, [out, in] (engine.provision.fold)."""
         self.spec = spec
         self.context = context or spec.context
-        self._weights = weights
+        self._weights, self._program = weights, program
         shape = (spec.kv_heads, self.context, spec.head_dim)
         self.keys = [np.zeros(shape) for _ in range(spec.layers)]
         self.values = [np.zeros(shape) for _ in range(spec.layers)]
@@ -44,16 +45,15 @@ class Plain:
             self.position = position
         ids = np.asarray(list(tokens), np.int64)
         rows = Rows(0, self.position, ids.size)
-        spec = self.spec
-        p = Clear(self._weights, rows, self.keys, self.values, self._functions, self.observer)
-        angle = Rotary(rows.position, rows.count, spec.head_dim, spec.rope_theta, spec.scales.rotary)
-        p.enter(0, rows)
-        x = llama.embed(p, spec, ids)
-        for layer in range(spec.layers):
-            p.enter(layer + 1, rows)
-            x = llama.decoder_layer(p, spec, layer, x, angle)
         wanted = ids.size if answers is None else answers
-        p.enter(spec.layers + 1, rows.part(ids.size - wanted, ids.size))
+        answered = rows.part(ids.size - wanted, ids.size)
+        p = Clear(self._weights, rows, self.keys, self.values, self._functions, self.observer)
+        sections = self._program(self.spec, rows)
+
+        def enter(number: int) -> Clear:
+            p.enter(number, answered if number == len(sections) - 1 else rows)
+            return p
+
+        result: Real = run(sections, ids, enter)
         self.position += ids.size
-        result: Real = llama.logits(p, spec, x[ids.size - wanted :])
         return result

@@ -3,9 +3,10 @@
 A gate draws from both evaluators' streams and gives what they must receive.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.prf import Stream
 from engine.program.codec import packed
@@ -42,6 +43,39 @@ class Tapes(Secret):
         return tuple(kept[: rows * count].reshape(rows, count) for kept, count in zip(self._kept, words, strict=True))
 
 
+class KeptArrays(Secret):
+    """What the dealer keeps of a block's rows, by name, and sends to nobody: arrays [rows, …].
+
+    It needs them when it asks for a step and when it reads the step's answer.
+    """
+
+    __slots__ = ("_arrays",)
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._arrays[name]
+
+    def add(self, name: str, values: NDArray[Any]) -> None:
+        """Keep `values` under a name of their own.
+
+        Raises:
+            RuntimeError: the name is taken, so two gates of the model keep something alike.
+        """
+        if name in self._arrays:
+            raise RuntimeError(f"{name} is kept twice")
+        self._arrays[name] = values
+
+    def add_all(self, other: "KeptArrays") -> None:
+        """Keep what another section's gates kept, too."""
+        for name, values in other._arrays.items():
+            self.add(name, values)
+
+
 class Dealing:
     """The dealer's side of one section for a block of rows."""
 
@@ -66,6 +100,11 @@ class Dealing:
         self._dealt = self._material[:fixed].view(np.int64).reshape(rows.count, plan.dealt_words)
         self._keyed_bounds = plan.keyed_bounds(rows)
         self._done: set[SlotKey] = set()
+        self.kept = KeptArrays()
+
+    def keep(self, name: str, values: NDArray[Any]) -> None:
+        """Keep `values`, [rows, …], for the dealer itself; no evaluator receives them."""
+        self.kept.add(name, values)
 
     def kappa(self, name: str, extent: Extent) -> tuple[Ring, Ring]:
         """(κ1, κ2) of an opening."""

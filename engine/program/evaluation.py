@@ -33,6 +33,7 @@ class Evaluation:
         self._exchange = exchange
         self._recording = plan
         self._material: PreparedMaterial | None = None
+        self._stop = 0
         self._slots: dict[SlotKey, Ring] = {}
         self._pending: list[tuple[Opening, Ring, Codec]] = []
 
@@ -44,13 +45,18 @@ class Evaluation:
     def enter(self, section: int, material: PreparedMaterial | None, start: int = 0, stop: int = 0) -> None:
         """Begin a section with the prepared material's rows start … stop - 1."""
         self.section, self.gate = section, 0
-        self._material = material
+        self._material, self._stop = material, stop
         if material is None:
             return
         self._slots = {}  # its memory is the next section's
         self._slots = material.part(start, stop)
         if (rows := material.rows.part(start, stop)) != self.rows:
             self.rows = rows
+
+    def leave(self) -> None:
+        """End a section: its material up to the rows that were entered is not asked for again, and is given back."""
+        if self._material is not None:
+            self._material.spend(self._stop)
 
     def kappa(self, name: str, extent: Extent) -> Ring:
         """This evaluator's mask κi for an opening (read-only)."""

@@ -1,9 +1,16 @@
 """What a gate is: three sides of one operation, of which each reader runs its own, and how exact its value is."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from engine.program.bound import EXACT, ErrorBound
+from engine.program.clear import Clear
+from engine.program.dealing import Dealing
+from engine.program.evaluation import Evaluation
+
+Reader: TypeAlias = Dealing | Evaluation | Clear  #: who runs a program
+Wired: TypeAlias = Any  #: a wire ⟦x⟧ as the reader holds it: `Mask`, `Wire`, or x itself (`Real`)
+Opened: TypeAlias = Any  #: an opening of z as the reader holds it: `Rho`, `Opening`, or z itself (`Real`)
 
 
 class Gate:
@@ -23,7 +30,7 @@ class Gate:
         self.sides = (deal, evaluate, clear)
         self.error = error
 
-    def __call__(self, p: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  the readers' types differ
+    def __call__(self, p: Reader, *args: Any, **kwargs: Any) -> Any:
         """Run this reader's side."""
         p.gate += 1
         return self.sides[p.reader](p, *args, **kwargs)

@@ -134,8 +134,8 @@ def truncation_under_the_old_share(patch: Patch) -> None:
     def old(self: Any, name: str, words: Words) -> Words:
         if (self.active, name) != ("rescale", "lam"):
             return words
-        kept = self.__dict__.setdefault("kept", {})
-        return kept.setdefault((self.section, self.rows.first), words)  # type: ignore[no-any-return]
+        first_ones = self.__dict__.setdefault("first_ones", {})
+        return first_ones.setdefault((self.section, self.rows.first), words)  # type: ignore[no-any-return]
 
     def dealers(self: Dealing, name: str) -> Words:
         return old(self, name, first(self, name))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.gates.embedding import Online
 from engine.prf import Stream
+from engine.program.dealing import KeptArrays
 from engine.program.material import PreparedMaterial
 from engine.program.plan import Plan
 from engine.program.weights import Cache
@@ -40,6 +40,8 @@ def secrets() -> list[Any]:
     opening.settle(ARRAY)
     material = PreparedMaterial(Plan(), 1, 0, Rows(1, 0, 2), Stream(KEY))
     material.arrays[1, "z"] = ARRAY
+    kept = KeptArrays()
+    kept.add("base", ARRAY)
     return [
         Wire(ARRAY, ARRAY, Extent(3)),
         Mask(ARRAY, Extent(3)),
@@ -47,7 +49,7 @@ def secrets() -> list[Any]:
         opening,
         material,
         Cache(ARRAY, ARRAY),
-        Online(ARRAY, ARRAY),
+        kept,
         Step(1, 0, 1, ARRAY[0].astype(np.uint32), ARRAY),
         Answer(1, 1, 55, 1000, WORD & 0xFFFF, ARRAY.tobytes()),
         Stream(KEY),

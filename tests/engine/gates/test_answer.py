@@ -21,7 +21,7 @@ def run(x: Any, w: Any, before: Any = as_wire) -> Played:
 
     def program(p: Any, z: Any) -> Any:
         got = answer(p, before(p, z), VOCAB)
-        return got, getattr(p, "alarm", None)
+        return got, getattr(p, "alarm", getattr(p, "kept", None))
 
     return play(program, x, context=Context({"head": w}), rows=Rows(5, 2, x.z.shape[0]))
 
@@ -33,7 +33,8 @@ def test_bits_16_to_40_of_the_logits_are_what_the_dealer_reads(rows: int) -> Non
 
     played = run(Input(x), w)
 
-    (rho, mask), ((answer1, word1), _), ((answer2, word2), _) = played.dealt[0], *played.evaluated
+    rho, mask = played.dealt[1]["logits"], played.dealt[1]["alarm"]
+    ((answer1, word1), _), ((answer2, word2), _) = played.evaluated
     assert answer1 == answer2
     assert len(answer1) == 3 * VOCAB * rows
     data = np.frombuffer(answer1, np.uint8).astype(np.int64).reshape(rows, VOCAB, 3)
@@ -56,6 +57,7 @@ def test_the_opened_alarm_word_differs_from_its_mask_exactly_after_a_wrap(count:
 
     played = run(Input(z, rho=rho), w, lambda p, x: truncate(p, x, 12, 10, "x"))
 
-    (_, mask), ((_, word), alarm1), (_, alarm2) = played.dealt[0], *played.evaluated
+    mask = played.dealt[1]["alarm"]
+    ((_, word), alarm1), (_, alarm2) = played.evaluated
     assert word ^ mask[-1] == (alarm1 ^ alarm2) & 0xFFFF
     assert word != mask[-1]

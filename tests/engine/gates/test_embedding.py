@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.gates.embedding import Online, embedding
+from engine.gates.embedding import embedding
+from engine.program.dealing import KeptArrays
 from engine.program.evaluation import Evaluation
 from engine.rows.run import Rows
 from tests.engine.gates.alone import Context, Played, Ring, play, words
@@ -30,9 +31,9 @@ class Tokens:
         if isinstance(side, Evaluation):
             if dealt is None:  # planning
                 return np.empty(0, np.int64), np.empty((0, D_MODEL), np.int64)
-            online: Online = dealt[1]
-            kappa2 = online.base - self.masks[self.tokens]
-            return (self.tokens - online.index) % self.vocab, kappa2 if side.role == 2 else kappa2[:0]
+            kept: KeptArrays = dealt[1]
+            kappa2 = kept["base"] - self.masks[self.tokens]
+            return (self.tokens - kept["index"]) % self.vocab, kappa2 if side.role == 2 else kappa2[:0]
         return self.index
 
 
@@ -41,8 +42,7 @@ def run(tokens: Ring, table: Ring, seed: int = 0) -> Played:
     vocab, context = table.shape[0], Context({"embed": table})
 
     def program(p: Any, x: Any) -> Any:
-        out = embedding(p, x, vocab, D_MODEL)
-        return out if isinstance(out, tuple) else (out, None)
+        return embedding(p, x, vocab, D_MODEL), getattr(p, "kept", None)
 
     rows = Rows(20, 3, tokens.size)
     played = play(program, Tokens(tokens, vocab, context, seed), rows=rows, context=context)
@@ -71,7 +71,7 @@ def test_nothing_that_is_dealt_depends_on_the_token() -> None:
     one, two = run(np.array([3, 64, 0]), table), run(np.array([60, 1, 0]), table)
     assert one.material == two.material
     np.testing.assert_array_equal(one.dealt[0].lam, two.dealt[0].lam)  # the residual's mask was drawn beforehand
-    np.testing.assert_array_equal(one.dealt[1].base, two.dealt[1].base)
+    np.testing.assert_array_equal(one.dealt[1]["base"], two.dealt[1]["base"])
 
 
 def test_an_index_at_either_end_rotates_around_it() -> None:
@@ -81,8 +81,7 @@ def test_an_index_at_either_end_rotates_around_it() -> None:
     source.index = np.array([64, 0, 0, 64, 63])
 
     def program(p: Any, x: Any) -> Any:
-        out = embedding(p, x, 65, D_MODEL)
-        return out if isinstance(out, tuple) else (out, None)
+        return embedding(p, x, 65, D_MODEL), getattr(p, "kept", None)
 
     played = play(program, source, rows=Rows(20, 3, 5), context=context)
     np.testing.assert_array_equal(played.outputs[0], table[tokens])

@@ -154,7 +154,7 @@ def test_used_rows_of_a_block_are_given_back_and_the_others_stay(monkeypatch: py
     assert len(spent) == 4 * arrays
 
 
-def test_a_layers_rows_are_given_back_before_the_next_layer_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sections_rows_are_given_back_before_the_next_section_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[tuple[str, int]] = []
     trio = Trio(small_model())
     part, spend = PreparedMaterial.part, PreparedMaterial.spend
@@ -175,8 +175,8 @@ def test_a_layers_rows_are_given_back_before_the_next_layer_is_computed(monkeypa
     monkeypatch.setattr(PreparedMaterial, "spend", spent)
     trio.deal(3)
     trio.step([3, 5, 8])
-    layers = small_model().spec.layers
-    assert events[1 : 1 + 2 * layers] == [(what, layer) for layer in range(1, 1 + layers) for what in ("asked", "spent")]
+    sections = small_model().spec.sections
+    assert events[: 2 * sections] == [(what, section) for section in range(sections) for what in ("asked", "spent")]
 
 
 def test_a_rows_material_is_asked_for_once() -> None:
