@@ -126,13 +126,15 @@ def value(dealt: Any, one: Any, two: Any) -> Any:
     """
     if isinstance(one, Wire) and isinstance(two, Wire) and isinstance(dealt, Mask):
         masked, mask, bits = (one.m, two.m), dealt.lam, dealt.bits
+        if not one.bits == two.bits == bits:
+            raise RuntimeError("the three parts are of different sizes")
         if one.lam is not None and signed(one.share() + two.share() - mask.reshape(one.m.shape), bits).any():
             raise RuntimeError("the evaluators' shares do not add up to the mask")
     elif isinstance(one, Opening) and isinstance(two, Opening) and isinstance(dealt, Rho):
         masked, mask, bits = (one.c, two.c), dealt.rho, min(dealt.bits, one.bits)
     else:
         return dealt, one, two
-    if not one.extent == two.extent == dealt.extent or one.bits != two.bits:
+    if not one.extent == two.extent == dealt.extent:
         raise RuntimeError("the three parts are of different sizes")
     if not np.array_equal(*masked):
         raise RuntimeError("the evaluators hold different words")

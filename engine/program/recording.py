@@ -55,7 +55,7 @@ def record(program: Callable[[Evaluation], object], weights: Weights, section: i
     are read.
     """
     plan = Plan()
-    e = Evaluation(1, weights, Rows(0, 0, 0), _no_exchange, plan)
+    e = Evaluation(1, weights, Rows(0, 0, 0), no_exchange, plan)
     e.enter(section, None)
     outputs = program(e)
     for output in outputs if isinstance(outputs, tuple) else (outputs,):
@@ -64,5 +64,6 @@ def record(program: Callable[[Evaluation], object], weights: Weights, section: i
     return plan
 
 
-def _no_exchange(message: bytes) -> bytes:
+def no_exchange(message: bytes) -> bytes:
+    """The link of an evaluator that only plans: RuntimeError."""
     raise RuntimeError(f"a plan exchanges nothing, not {len(message)} bytes")
