@@ -94,7 +94,7 @@ def prepared_bytes(spec: ModelSpec, keys: int) -> list[int]:
         evaluator.announce(1, 1, keys - 1)
         for section in range(evaluator.sections):
             evaluator.prepare(1, section, bytes(evaluator.section_bytes(1, section)))
-        sections = [material for block in evaluator._blocks for material in block.sections if material is not None]
+        sections = [material for block in evaluator.queue for material in block.load if material is not None]
         held.append(sum(_owned(material.arrays.values()) for material in sections))
     return held
 

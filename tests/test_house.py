@@ -294,7 +294,7 @@ def test_no_class_name_stands_twice() -> None:
     for name in python_files(*PACKAGES):
         for line, title in classes(name):
             found.setdefault(title, []).append(f"{name}:{line}")
-    twice = [f"{title}: {places}" for title, places in found.items() if len(places) > 1 and title != "Block"]
+    twice = [f"{title}: {places}" for title, places in found.items() if len(places) > 1]
     assert not twice, report(twice)
 
 

@@ -11,14 +11,10 @@ from tests.test_house import python_files, report, tree
 
 # (file of a test or a benchmark, private name of another file): the reason why it may reach for it
 PRIVATE_ALLOWED: dict[tuple[str, str], str] = {
-    ("benchmarks/demo.py", "_blocks"): "counts the bytes that an evaluator holds prepared, by array",
-    ("benchmarks/layer.py", "_Block"): "gives an evaluator one layer's material",
     ("tests/app/local_party/test_calling.py", "_step"): "plants a wait that no stop reaches",
     ("tests/app/local_party/test_calling.py", "_stop"): "plants a node that hears a stop late",
     ("tests/app/local_party/test_dealing.py", "_changed"): "stands between two acts of the dealing thread",
     ("tests/app/local_party/test_dealing.py", "_next_rows"): "asks what the dealing thread would do while it is held",
-    ("tests/engine/parties/test_material.py", "_blocks"): "looks at what is prepared for a row",
-    ("tests/engine/parties/test_rows.py", "_blocks"): "looks at what is prepared for a row",
     ("tests/engine/ring/kernels/test_kernel_sources.py", "_defn"): "numba's own, with no public way to the function",
     ("tests/party_node/test_silence.py", "_give_way"): "plants a dealer that is slow within a section",
     ("tests/party_node/test_silence.py", "_pass"): "plants a node that computes for long",

@@ -8,9 +8,8 @@ Rule 3. A rewind empties the queue, because a queued row's masks belong to its p
 """
 
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,39 +27,13 @@ from engine.program.dealing import Dealing, KeptArrays, Tapes
 from engine.program.plan import Plan, dealt_bytes, made_bytes
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import unmask24
+from engine.rows.queue import RowBlock, RowQueue, Taken
 from engine.rows.run import Rows
 from engine.step import LOGIT_BYTES, Step
-from engine.wire import Secret
 
 
 class Abandoned(Exception):
     """The block that was being dealt belongs to a context that was rewound."""
-
-
-@dataclass(slots=True, repr=False)
-class _Block(Secret):
-    rows: Rows
-    kept: KeptArrays = field(default_factory=KeptArrays)
-    """What the sections that are dealt so far have kept: "index" and "base" first, "logits" and "alarm" at the end."""
-    used: int = 0
-
-    @property
-    def dealt(self) -> bool:
-        """Whether a step can be asked for; its later sections may still be dealt."""
-        return "base" in self.kept
-
-
-@dataclass(slots=True)
-class _Answers:
-    """The blocks whose answers may still come, by row."""
-
-    blocks: list[_Block] = field(default_factory=list)
-
-    def find(self, row: int) -> tuple[_Block, int]:
-        for block in self.blocks:
-            if block.rows.first <= row < block.rows.first + block.rows.count:
-                return block, row - block.rows.first
-        raise KeyError(f"row {row} was not asked for")
 
 
 class Dealer:
@@ -96,20 +69,32 @@ class Dealer:
         self.sections = len(self.plans)
         self._streams = (Stream(keys[0], record[0]), Stream(keys[1], record[1]))
         self._own = Stream(client_key, own_record)
-        self._prefix = prefix
         self._changed = threading.Condition()
-        self._queue: deque[_Block] = deque()
-        self._answers = _Answers()
+        self._book: RowQueue[KeptArrays] = RowQueue(prefix)
+        """A block's load is what its dealt sections have kept: "index" and "base" first, "logits" and "alarm" at the end."""
+        self._asked: list[Taken[KeptArrays]] = []  # rows of the last step, whose answers may still come
         self._generation = 0
-        self.next_row = 1
-        self.dealt_position = prefix
-        self.position = prefix
+
+    @property
+    def next_row(self) -> int:
+        """The number of the row that is dealt next."""
+        return self._book.last_announced + 1
+
+    @property
+    def dealt_position(self) -> int:
+        """The position that the next row is dealt for."""
+        return self._book.dealt_position
+
+    @property
+    def position(self) -> int:
+        """Length of the context in tokens, with those that were asked for; the prefix included."""
+        return self._book.position
 
     @property
     def queued_rows(self) -> int:
         """Dealt rows (their first section at least) that no step has used."""
         with self._changed:
-            return sum(b.rows.count - b.used for b in self._queue if b.dealt)
+            return sum(block.left for block in self._book.blocks if _dealt(block))
 
     def row_bytes(self, position: int, role: int) -> int:
         """Bytes that are dealt to an evaluator for a row at `position`."""
@@ -135,14 +120,11 @@ class Dealer:
             if not 1 <= count <= self.context - self.dealt_position:
                 raise ValueError("the rows to deal leave the context")
             rows = Rows(self.next_row, self.dealt_position, count)
-            self.next_row += count
-            self.dealt_position += count
+            block = self._book.announce(rows, KeptArrays())
             generation = self._generation
-            block = _Block(rows)
-            self._queue.append(block)
-        return self._dealt(block, generation)
+        return self._walk(block, generation)
 
-    def _dealt(self, block: _Block, generation: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
+    def _walk(self, block: RowBlock[KeptArrays], generation: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
         rows, tapes = block.rows, Tapes()
 
         def enter(number: int) -> Dealing:
@@ -151,7 +133,7 @@ class Dealer:
 
         for number, d, _ in walk(self._program(self.spec, rows), self._indices(rows), enter):
             with self._changed:
-                block.kept.add_all(d.kept)
+                block.load.add_all(d.kept)
             self._check(generation)
             with self._changed:
                 self._changed.notify_all()
@@ -179,26 +161,23 @@ class Dealer:
         self._check_tokens(ids)
         with self._changed:
             used = self._take(ids.size)
-        first = used[0][0].rows.first + used[0][1]
         deltas, kappas = [], []
         at = 0
-        for block, start, stop in used:
-            if not block.dealt:
-                raise ValueError("a queued row was not dealt")
-            part = ids[at : at + stop - start]
+        for taken in used:
+            kept, rows = taken.block.load, slice(taken.start, taken.stop)
+            part = ids[at : at + taken.rows.count]
             at += part.size
-            deltas.append((part - block.kept["index"][start:stop]) % self.spec.vocab)
+            deltas.append((part - kept["index"][rows]) % self.spec.vocab)
             lam = np.stack([self.masks.embedding_row(int(t)) for t in part])
-            kappas.append(block.kept["base"][start:stop] - lam)
-        request = Step(
-            first,
-            self.position,
+            kappas.append(kept["base"][rows] - lam)
+        begins = used[0].rows
+        return Step(
+            begins.first,
+            begins.position,
             answers,
             np.concatenate(deltas).astype(np.uint32),
             np.concatenate(kappas),
         )
-        self.position += ids.size
-        return request
 
     def _check_tokens(self, ids: Ring) -> None:
         if not ids.size:
@@ -212,23 +191,15 @@ class Dealer:
                 "shorten it or start a new chat."
             )
 
-    def _take(self, count: int) -> list[tuple[_Block, int, int]]:
-        used: list[tuple[_Block, int, int]] = []
-        for block in self._queue:
-            if not count or not block.dealt:
-                break
-            take = min(count, block.rows.count - block.used)
-            if take:
-                used.append((block, block.used, block.used + take))
-                count -= take
-        if count:
-            raise ValueError(f"{count} rows too few are queued")
-        for block, _, stop in used:
-            block.used = stop
-        self._answers = _Answers([block for block, _, _ in used])
-        while self._queue and self._queue[0].used == self._queue[0].rows.count:
-            self._queue.popleft()
-        return used
+    def _take(self, count: int) -> list[Taken[KeptArrays]]:
+        """Use the next `count` rows. They are spent and the context grows, whatever becomes of the step: a rewind undoes it."""
+        book = self._book
+        ready = sum(block.left for block in takewhile(_dealt, book.blocks))
+        if ready < count:
+            raise ValueError(f"{count - ready} rows too few are queued")
+        self._asked = book.take(Rows(book.next_row, book.position, count))
+        book.finish()
+        return self._asked
 
     def logits(self, row: int, answer: bytes | memoryview, timeout: float = 60.0) -> Real:
         """The logits of `row` from the forwarded 3 bytes a logit, float64 [vocab].
@@ -250,11 +221,14 @@ class Dealer:
         return self._answer(row, timeout)[1] != word
 
     def _answer(self, row: int, timeout: float) -> tuple[NDArray[np.int32], int]:
-        block, index = self._answers.find(row)
+        block = next((t.block for t in self._asked if t.rows.first <= row < t.rows.first + t.rows.count), None)
+        if block is None:
+            raise KeyError(f"row {row} was not asked for")
         with self._changed:
-            if not self._changed.wait_for(lambda: "alarm" in block.kept, timeout):
+            if not self._changed.wait_for(lambda: "alarm" in block.load, timeout):
                 raise TimeoutError("the answer's masks were not dealt in time")
-            return block.kept["logits"][index], int(block.kept["alarm"][index])
+            index = row - block.rows.first
+            return block.load["logits"][index], int(block.load["alarm"][index])
 
     def rewind(self, position: int) -> None:
         """Cut the context to `position` (prefix included); every queued row is discarded.
@@ -263,9 +237,11 @@ class Dealer:
             ValueError: the position is not within the context.
         """
         with self._changed:
-            if not self._prefix <= position <= self.position:
-                raise ValueError("a rewind goes back, not before the public prefix")
+            self._book.rewind(position)
             self._generation += 1
-            self._queue.clear()
-            self.position = self.dealt_position = position
             self._changed.notify_all()
+
+
+def _dealt(block: RowBlock[KeptArrays]) -> bool:
+    """Whether a step can be asked for on its rows; its later sections may still be dealt."""
+    return "base" in block.load

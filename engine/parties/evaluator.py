@@ -1,7 +1,7 @@
 """An evaluator: it runs the program on masked values, a message a round with its peer (protocol, section 2).
 
 Rule 1. A row is used once: a step on rows that were used or discarded is refused (``ValueError``), before a round.
-Rule 2. Material is prepared ahead of time, section by section; a step waits for what it needs.
+Rule 2. PreparedMaterial is prepared ahead of time, section by section; a step waits for what it needs.
 Rule 3. A step that does not end (stopped, a lost peer) leaves the context where it was; its rows are spent.
 
 ``prepare`` runs in one thread, ``step`` in another.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
+from typing import TypeAlias
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from engine.program.weights import Cache
 from engine.ring.fixed import Ring
 from engine.ring.kernels.linear import subtract_product
 from engine.ring.kernels.lookups import Table
+from engine.rows.queue import RowBlock, RowQueue, Taken
 from engine.rows.run import Rows
 from engine.step import Answer, Step
 from engine.wire import Secret
@@ -49,12 +51,8 @@ def cushion(step_rows: int) -> float:
     return CUSHION if step_rows <= CUSHION else 1
 
 
-@dataclass(slots=True, repr=False)
-class _Block(Secret):
-    rows: Rows
-    sections: list[PreparedMaterial | None]
-    used: int = 0
-    discarded: bool = False
+Prepared: TypeAlias = list[PreparedMaterial | None]
+"""A block's material, section by section; None where it is not prepared yet."""
 
 
 @dataclass(slots=True, repr=False)
@@ -91,7 +89,6 @@ class Evaluator:
         program: Program = llama.sections,
     ) -> None:
         self.spec, self.role = pack.spec, pack.role
-        self.position = prefix
         self._program = program
         self.plans: list[Plan] = plans(self.spec, program)
         self.sections = len(self.plans)
@@ -99,8 +96,7 @@ class Evaluator:
         self._state = _Context(pack, OnlineHalves(pack), [], [], pack.tables)
         self._prefix(pack, prefix, context)
         self._changed = threading.Condition()
-        self._blocks: list[_Block] = []
-        self._last_row = 0
+        self._book: RowQueue[Prepared] = RowQueue(prefix)
         self._closed = self._waiting = False
         self._step_rows = 0  # of the running step; 0: none runs
 
@@ -117,24 +113,31 @@ class Evaluator:
                 caches.append(cache)
 
     @property
+    def position(self) -> int:
+        """Length of the context in tokens, the prefix included."""
+        return self._book.position
+
+    @property
     def queued_rows(self) -> int:
         """Announced rows that no step has used."""
         with self._changed:
-            return sum(block.rows.count - block.used for block in self._blocks)
+            return self._book.queued_rows
+
+    @property
+    def queue(self) -> tuple[RowBlock[Prepared], ...]:
+        """The blocks that were announced and not used up, oldest first."""
+        return self._book.blocks
 
     @property
     def queued_bytes(self) -> int:
         """Memory of the prepared sections."""
         with self._changed:
-            return sum(m.nbytes for block in self._blocks for m in block.sections if m is not None)
+            return sum(m.nbytes for block in self._book.blocks for m in block.load if m is not None)
 
     def announce(self, first_row: int, count: int, first_position: int) -> None:
-        """A block of rows is being dealt; serial numbers only grow."""
+        """A block of rows is being dealt; serial numbers only grow, or it is refused (``ValueError``)."""
         with self._changed:
-            if first_row <= self._last_row or count < 1:
-                raise ValueError("announced rows must be new")
-            self._last_row = first_row + count - 1
-            self._blocks.append(_Block(Rows(first_row, first_position, count), [None] * self.sections))
+            self._book.announce(Rows(first_row, first_position, count), [None] * self.sections)
 
     def section_bytes(self, first_row: int, section: int) -> int:
         """Exact length of a section's material."""
@@ -164,7 +167,7 @@ class Evaluator:
             self._state,
         )
         with self._changed:
-            block.sections[section] = made
+            block.load[section] = made
             self._changed.notify_all()
 
     @property
@@ -182,11 +185,11 @@ class Evaluator:
             self._changed.wait_for(lambda: self._closed or self._waiting or self._ready_rows() < cushion(self._step_rows))
 
     def _ready_rows(self) -> int:
-        return sum(block.rows.count - block.used for block in self._blocks if None not in block.sections)
+        return sum(block.left for block in self._book.blocks if None not in block.load)
 
-    def _find(self, first_row: int) -> _Block | None:
+    def _find(self, first_row: int) -> RowBlock[Prepared] | None:
         with self._changed:
-            return next((block for block in self._blocks if block.rows.first == first_row), None)
+            return self._book.find(first_row)
 
     def step(self, step: Step, exchange: Exchange, progress: Callable[[int, int], None]) -> Answer:
         """Compute the step's rows, passes of up to 64 rows; ``progress(rows done, section)`` before each section.
@@ -197,7 +200,7 @@ class Evaluator:
             ValueError: the rows are not the next unused ones, or the position is not the context's length.
             SessionStopped: ``discard`` or ``close`` was called meanwhile.
         """
-        passes = self._take(step, step.count)
+        passes = self._take(step)
         self._set_step_rows(step.count)
         try:
             return self._run(step, passes, exchange, progress)
@@ -214,7 +217,7 @@ class Evaluator:
     def _run(
         self,
         step: Step,
-        passes: list[tuple[_Block, int, int]],
+        passes: list[Taken[Prepared]],
         exchange: Exchange,
         progress: Callable[[int, int], None],
     ) -> Answer:
@@ -222,43 +225,33 @@ class Evaluator:
         e = Evaluation(self.role, self._state, Rows(0, 0, 0), exchange)
         parts: list[bytes] = []
         alarm = done = 0
-        for block, start, stop in passes:
-            here = slice(done, done + stop - start)
+        for taken in passes:
+            here = slice(done, done + taken.rows.count)
             tokens = step.deltas[here].astype(np.int64), step.kappa2[here]  # the first evaluator has no κ2
             last = step.answers - (count - here.stop)  # trailing rows of this pass that are answered
-            part = self._pass(
-                e,
-                block,
-                (start, stop),
-                tokens,
-                min(last, stop - start),
-                partial(progress, done),
-            )
+            part = self._pass(e, taken, tokens, min(last, taken.rows.count), partial(progress, done))
             if part is not None:
                 parts.append(part[0])
                 alarm = part[1]
             done = here.stop
-        self.position += count
-        self._free()
+        self._finish()
         return Answer(step.first_row, step.answers, e.rounds, 0, alarm, b"".join(parts))
 
     def _pass(
         self,
         e: Evaluation,
-        block: _Block,
-        bounds: tuple[int, int],
+        taken: Taken[Prepared],
         tokens: tuple[Ring, Ring],
         answered: int,
         progress: Callable[[int], None],
     ) -> tuple[bytes, int] | None:
-        start, stop = bounds
-        sections = self._program(self.spec, block.rows.part(start, stop))
+        sections = self._program(self.spec, taken.rows)
         last = len(sections) - 1
 
         def enter(number: int) -> Evaluation:
             progress(number)
-            first = stop - answered if number == last else start
-            e.enter(number, self._material(block, number), first, stop)
+            first = taken.stop - answered if number == last else taken.start
+            e.enter(number, self._material(taken.block, number), first, taken.stop)
             return e
 
         x: Output = None
@@ -266,29 +259,21 @@ class Evaluator:
             e.leave()  # nothing of a section's material goes on with x, and later sections are prepared meanwhile
         return x if answered > 0 else None
 
-    def _take(self, step: Step, count: int) -> list[tuple[_Block, int, int]]:
+    def _take(self, step: Step) -> list[Taken[Prepared]]:
         """Mark the step's rows as used and cut them into passes that lie within one block."""
+        if not 1 <= step.answers <= step.count:
+            raise ValueError("a step answers one of its rows at least, and all of them at most")
         with self._changed:
-            waiting = [block for block in self._blocks if block.used < block.rows.count]
-            if count < 1 or not waiting or step.first_row != waiting[0].rows.first + waiting[0].used:
-                raise ValueError("a step must use the next rows that were dealt and not used")
-            dealt = waiting[0].rows.position + waiting[0].used
-            if not step.first_position == self.position == dealt or not 1 <= step.answers <= count:
-                raise ValueError("a step must start where the context ends, on rows that were dealt for there")
-            if sum(block.rows.count - block.used for block in waiting) < count:
-                raise ValueError("a step needs more rows than were dealt")
-            passes = []
-            for block in waiting:
-                while count and block.used < block.rows.count:
-                    take = min(count, PASS_ROWS, block.rows.count - block.used)
-                    passes.append((block, block.used, block.used + take))
-                    block.used += take
-                    count -= take
-            return passes
+            taken = self._book.take(step.rows)
+        return [
+            Taken(part.block, start, min(start + PASS_ROWS, part.stop))
+            for part in taken
+            for start in range(part.start, part.stop, PASS_ROWS)
+        ]
 
-    def _material(self, block: _Block, section: int) -> PreparedMaterial:
+    def _material(self, block: RowBlock[Prepared], section: int) -> PreparedMaterial:
         def settled() -> bool:
-            return self._closed or block.discarded or block.sections[section] is not None
+            return self._closed or block.discarded or block.load[section] is not None
 
         with self._changed:
             if not settled():
@@ -296,34 +281,31 @@ class Evaluator:
                 self._changed.notify_all()
                 self._changed.wait_for(settled)
                 self._waiting = False
-            made = block.sections[section]
+            made = block.load[section]
             if made is None or self._closed or block.discarded:
                 raise SessionStopped
             return made
 
-    def _free(self) -> None:
+    def _finish(self) -> None:
+        """The step has ended: the context has grown, and the memory of its rows is given back."""
         with self._changed:
-            for block in self._blocks:
-                for material in block.sections if block.used else ():
+            for block in self._book.blocks:
+                for material in block.load if block.used else ():
                     if material is not None:
                         material.spend(block.used)
-            self._blocks = [block for block in self._blocks if block.used < block.rows.count]
+            self._book.finish()
 
     def discard(self) -> None:
         """Discard every queued row, the running step's too: it ends where it next asks for material."""
         with self._changed:
-            for block in self._blocks:
-                block.discarded = True
-            self._blocks = []
+            self._book.discard()
             self._changed.notify_all()
 
     def rewind(self, position: int) -> None:
         """Cut the context to `position` tokens; every queued row is discarded, its number never accepted again."""
         with self._changed:
-            if position > self.position:
-                raise ValueError("a rewind goes back")
-            self.discard()
-            self.position = position
+            self._book.rewind(position)
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End a running step where it next asks for material; none can run afterwards."""

@@ -13,7 +13,7 @@ last row is finished, or it is discarded; whoever needs it for longer holds it (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from engine.rows.run import Rows
@@ -38,7 +38,7 @@ class RowBlock(Generic[Load]):
     """
 
     rows: Rows
-    load: Load
+    load: Load = field(repr=False)
     used: int = 0
     discarded: bool = False
 

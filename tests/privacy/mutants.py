@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from engine.gates import answer
 from engine.gates.matmul import matmul
-from engine.parties.dealer import Dealer
-from engine.parties.evaluator import Evaluator
 from engine.prf import Label, Stream
 from engine.program.codec import Codec
 from engine.program.dealing import Dealing
@@ -21,6 +19,7 @@ from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.ring.fixed import low
 from engine.ring.kernels.words import pack24
+from engine.rows.queue import RowQueue
 from engine.rows.run import Extent
 from engine.session import keys
 from engine.step import LOGIT_BYTES
@@ -110,19 +109,16 @@ def additive_answer(patch: Patch) -> None:
 
 
 def reuse_after_rewind(patch: Patch) -> None:
-    """A row's number is its context position, so a rewind brings it back."""
-    rewind, announce = Dealer.rewind, Evaluator.announce
+    """A row's number is its context position, so a rewind brings it back, at the dealer and at the evaluators."""
+    rewind = RowQueue.rewind
 
-    def dealer(self: Dealer, position: int) -> None:
-        self.next_row -= self.dealt_position - position
+    def back(self: RowQueue[Any], position: int) -> None:
+        rows = self.dealt_position - position
         rewind(self, position)
+        self.last_announced -= rows
+        self.last_spent = self.last_announced
 
-    def evaluator(self: Evaluator, first_row: int, count: int, first_position: int) -> None:
-        self._last_row = min(self._last_row, first_row - 1)
-        announce(self, first_row, count, first_position)
-
-    patch.setattr(Dealer, "rewind", dealer)
-    patch.setattr(Evaluator, "announce", evaluator)
+    patch.setattr(RowQueue, "rewind", back)
 
 
 def truncation_under_the_old_share(patch: Patch) -> None:

@@ -85,10 +85,10 @@ def test_prepared_rows_take_the_memory_that_their_block_is_booked_with() -> None
         position = trio.dealer.dealt_position
         first = trio.deal(count)
         for role, evaluator in enumerate(trio.evaluators, 1):
-            found = next(block for block in evaluator._blocks if block.rows.first == first)
-            roots = {id(root): root.nbytes for material in found.sections if material for root in map(_root, _memory(material))}
+            found = next(block for block in evaluator.queue if block.rows.first == first)
+            roots = {id(root): root.nbytes for material in found.load if material for root in map(_root, _memory(material))}
             assert sum(roots.values()) == trio.dealer.made_bytes(count, position, role)
-            assert sum(m.nbytes for m in found.sections if m) <= trio.dealer.made_bytes(count, position, role)
+            assert sum(m.nbytes for m in found.load if m) <= trio.dealer.made_bytes(count, position, role)
 
 
 def test_rounds_have_their_planned_lengths() -> None:
@@ -190,8 +190,9 @@ def test_a_row_waits_until_it_is_dealt() -> None:
     request = trio.dealer.request([1])
     with pytest.raises(TimeoutError):
         trio.dealer.logits(request.first_row, b"", 0.0)
-    with pytest.raises(KeyError):
-        trio.dealer.wrapped(99, 0)
+    for row in (0, 2, 99):  # the second row of the block was dealt, and is not asked for yet
+        with pytest.raises(KeyError, match=f"row {row} was not asked for"):
+            trio.dealer.wrapped(row, 0)
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ def test_rows_of_a_step_that_was_redone_are_new_ones() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"answers": 0}, "where the context ends"),
-        ({"answers": 3}, "where the context ends"),
-        ({"deltas": np.zeros(0, np.uint32)}, "next rows"),
+        ({"answers": 0}, "one of its rows at least"),
+        ({"answers": 3}, "all of them at most"),
+        ({"deltas": np.zeros(0, np.uint32)}, "one of its rows at least"),
         ({"deltas": np.zeros(7, np.uint32)}, "more rows"),
     ],
 )
@@ -110,6 +110,16 @@ def test_numbers_only_grow_and_may_leave_some_out() -> None:
         e.announce(3, 1, 7)
     e.announce(9, 2, 7)
     assert e.queued_rows == 5
+
+
+def test_a_step_over_numbers_that_were_left_out_is_refused() -> None:
+    trio = Trio(small_model(1))
+    evaluator = trio.evaluators[0]
+    evaluator.announce(1, 1, 4)
+    evaluator.announce(9, 1, 5)
+    list(trio.dealer.deal(2))
+    refuses(evaluator, trio.dealer.request([1, 2]), "more rows")
+    assert evaluator.queued_rows == 2
 
 
 def test_a_rewind_goes_back_only() -> None:
@@ -183,7 +193,7 @@ def test_a_rows_material_is_asked_for_once() -> None:
     e = Trio(small_model(1)).evaluators[0]
     e.announce(1, 4, 4)
     e.prepare(1, 0, b"")
-    material = e._blocks[0].sections[0]
+    material = e.queue[0].load[0]
     assert material is not None
     material.part(0, 2)
     for start, stop in ((0, 2), (1, 3), (0, 4)):
