@@ -82,7 +82,13 @@ def test_the_answer_and_its_figures(small_shared: Path) -> None:
     assert min(found["bytes_per_token"].values()) > 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="ctrl-c", marks=pytest.mark.long),  # with a frozen node it is tested below
+        pytest.param(signal.SIGTERM, 143, id="term"),
+    ],
+)
 def test_a_signal_ends_the_answer_and_both_nodes(small_shared: Path, number: signal.Signals, code: int) -> None:
     with trine("ask", "hello", "--model", small_shared, "--max-tokens", "400") as process:
         assert process.stdout is not None
@@ -237,7 +243,7 @@ def test_a_node_that_stays_frozen_is_replaced(small_shared: Path) -> None:
         assert any(isinstance(event, Waiting) for event in events)
 
 
-@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+@pytest.mark.parametrize("options", [pytest.param((), id="text"), pytest.param(("--json",), id="json", marks=pytest.mark.long)])
 def test_a_full_disk_is_one_sentence(small_shared: Path, options: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full, trine("ask", "hi", "--model", small_shared, *options, stdout=full) as process:
         _, err = process.communicate(timeout=200)

@@ -96,7 +96,12 @@ def limited(kilobytes: int) -> tuple[str, ...]:
     return ("bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash")
 
 
-@pytest.mark.parametrize("kilobytes", [400, 700, 760])  # in the first node's masked words, in its tables
+LONG = pytest.mark.long  # one real process a kind of fault is enough each time
+
+
+@pytest.mark.parametrize(
+    "kilobytes", [400, pytest.param(700, marks=LONG), pytest.param(760, marks=LONG)]
+)  # in the first node's masked words, in its tables
 def test_an_output_that_cannot_be_written_gets_one_line_and_exit_code_4(kilobytes: int, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "shared"
     said = refusal(4, "share", model, "--out", out, before=limited(kilobytes))
@@ -104,7 +109,7 @@ def test_an_output_that_cannot_be_written_gets_one_line_and_exit_code_4(kilobyte
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("out", ["/proc/x", "/etc/passwd/x", "/etc/passwd"])
+@pytest.mark.parametrize("out", ["/proc/x", pytest.param("/etc/passwd/x", marks=LONG), pytest.param("/etc/passwd", marks=LONG)])
 def test_a_place_where_nothing_can_be_written(out: str, model: Path) -> None:
     assert f"{out}: cannot be written (" in refusal(4, "share", model, "--out", out)
 
@@ -168,7 +173,7 @@ def test_a_folder_is_called_by_its_name_wherever_one_stands(tmp_path: Path, monk
     assert checkpoint_name(tmp_path / "Named-2.0.gguf") == "Named-2.0"
 
 
-@pytest.mark.parametrize("name", ["x" * 201, "\x1b[2Jred", "two\nlines"])
+@pytest.mark.parametrize("name", [pytest.param("x" * 201, marks=LONG), "\x1b[2Jred", pytest.param("two\nlines", marks=LONG)])
 def test_a_name_that_cannot_be_shown(name: str, model: Path, tmp_path: Path) -> None:
     assert "choose another with --name" in refusal(2, "share", model, "--out", tmp_path / "shared", "--name", name)
 

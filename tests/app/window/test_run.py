@@ -48,7 +48,12 @@ sys.exit(run(start))
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)], ids=["ctrl-c", "term", "hang-up"]
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, 0, id="term"),
+        pytest.param(signal.SIGHUP, 0, id="hang-up", marks=pytest.mark.long),  # ends it as SIGTERM does
+    ],
 )
 def test_a_signal_during_an_answer_closes_the_window_cleanly(number: signal.Signals, code: int) -> None:
     root = Path(__file__).resolve().parents[3]
