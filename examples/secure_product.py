@@ -3,19 +3,18 @@
 python examples/secure_product.py
 """
 
-from typing import Any
-
 import numpy as np
 
 from engine.gates.product import multiply
 from engine.gates.truncation import as_wire, truncate
 from engine.parties.gate_trio import Input, run_gates
+from engine.program.gate import Opened, Reader, Wired
 from engine.ring.fixed import decode, encode
 
 BITS = 20  # fraction bits of the inputs and of the product
 
 
-def program(p: Any, x: Any, y: Any) -> Any:
+def program(p: Reader, x: Opened, y: Opened) -> Wired:
     """x·y at `BITS`. Each party runs this with its own reader `p`: the dealer over masks, an evaluator over masked values."""
     z = multiply(p, as_wire(p, x), as_wire(p, y))  # an opening of x·y, at twice the fraction bits
     return truncate(p, z, 2 * BITS, BITS, "product")  # a wire of it, at `BITS`

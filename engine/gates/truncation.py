@@ -8,7 +8,6 @@ which the evaluators compute their shares of the wrap alarm. The shift is wrong 
 """
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from engine.program.bound import ErrorBound
 from engine.program.clear import Clear
 from engine.program.dealing import Dealing
 from engine.program.evaluation import Evaluation
-from engine.program.gate import Gate
+from engine.program.gate import Gate, Opened, Reader, Wired
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import mix, truncate_mask, truncate_opened
 from engine.wire import Mask, Opening, Rho, Wire
@@ -75,7 +74,7 @@ def clear(p: Clear, z: Real, bits: int, to: int, name: str, *, share: bool = Tru
 truncate = Gate("truncate", deal, evaluate, clear, _ERROR)
 
 
-def as_wire(p: Any, z: Any) -> Any:  # noqa: ANN401  the readers' types differ
+def as_wire(p: Reader, z: Opened) -> Wired:
     """A wire of the opening z, of the same value and scale: a truncation by no bits. No round, exact."""
     return truncate(p, z, 0, 0, "wire")
 

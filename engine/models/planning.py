@@ -1,7 +1,5 @@
 """The plans of a program's sections, recorded by running the evaluator's side over zero rows."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from engine.models import llama
@@ -10,8 +8,7 @@ from engine.models.llama import score_windows
 from engine.models.walk import Program, run
 from engine.program.evaluation import Evaluation
 from engine.program.plan import Plan
-from engine.program.weights import Cache
-from engine.ring.fixed import Ring
+from engine.program.recording import Shapes, no_exchange
 from engine.ring.kernels.linear import compile_products
 from engine.ring.kernels.lookups import Table
 from engine.rows.run import Rows
@@ -26,6 +23,7 @@ class _Columns(dict[str, Table]):
         shapes = table_shapes(spec)
         super().__init__({name: np.empty((shape[0], 128), np.int32) for name, shape in shapes.items() if len(shape) == 2})
         self.update({name: np.empty(shape, np.int64) for name, shape in shapes.items() if len(shape) == 1})
+        self["exp"] = np.empty((1, 128), np.int64)
 
 
 def table_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -42,43 +40,17 @@ def table_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-class _Empty:
-    """Stands for an evaluator's pack while planning."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        tables = _Columns(spec)
-        tables["exp"] = np.empty((1, 128), np.int64)
-        self.tables: Mapping[str, Table] = tables
-        none = np.empty((spec.kv_heads, 0, spec.head_dim), np.int64)
-        self.keys = [Cache(none, none) for _ in range(spec.layers)]
-        self.values = [Cache(none, none) for _ in range(spec.layers)]
-
-    def multiply(self, weight: str, x: Ring, out: Ring) -> None:
-        """Nothing is computed."""
-
-    def subtract(self, weight: str, x: Ring, out: Ring) -> None:
-        """Nothing is prepared."""
-
-    def masked(self, weight: str) -> Ring:
-        """No matrix."""
-        del weight
-        return np.empty((0, 0), np.int64)
-
-
-def _no_exchange(message: bytes) -> bytes:
-    raise RuntimeError(f"a plan exchanges nothing, not {len(message)} bytes")
-
-
 def plans(spec: ModelSpec, program: Program = llama.sections) -> list[Plan]:
     """One plan a section: the embedding, each layer, the answer. Compiles the evaluator's kernels as it goes."""
     compile_products()
     recorded: list[Plan] = []
-    weights, nothing = _Empty(spec), Rows(0, 0, 0)
+    weights = Shapes(_Columns(spec), layers=spec.layers, kv_heads=spec.kv_heads, head_dim=spec.head_dim)
+    nothing = Rows(0, 0, 0)
     tokens = np.empty(0, np.int64), np.empty((0, spec.d_model), np.int64)
 
     def enter(number: int) -> Evaluation:
         recorded.append(Plan())
-        e = Evaluation(1, weights, nothing, _no_exchange, recorded[number])
+        e = Evaluation(1, weights, nothing, no_exchange, recorded[number])
         e.enter(number, None)
         return e
 

@@ -24,7 +24,7 @@ from engine.ring.fixed import Ring, signed
 from engine.rows.run import Extent, Rows
 from engine.wire import Mask, Opening, Rho, Secret, Wire
 
-Program = Callable[..., Any]  #: (reader, *inputs) -> a wire, an opening, something of the gate's own, or a tuple of these
+GateProgram = Callable[..., Any]  #: (reader, *inputs) -> a wire, an opening, something of the gate's own, or a tuple of these
 
 
 @dataclass(slots=True, repr=False, eq=False)
@@ -73,7 +73,7 @@ class GateRun(Secret):
 
 
 def run_gates(
-    program: Program,
+    program: GateProgram,
     *inputs: Given,
     rows: Rows | None = None,
     masks: Masks | None = None,

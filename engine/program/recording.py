@@ -1,4 +1,4 @@
-"""The plan of a program by itself, without a model: for the table of the gates' costs, and to run a gate alone."""
+"""What a plan needs in a model's and a peer's place, and the plan of a program by itself, without a model."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.parties.gate_trio import Given, Input, Program, run_gates
+from engine.parties.gate_trio import GateProgram, Given, Input, run_gates
 from engine.program.plan import Plan
 from engine.program.weights import Cache
 from engine.rows.run import Rows
@@ -124,7 +124,7 @@ class Played:
 
 
 def play(
-    program: Program,
+    program: GateProgram,
     *inputs: Given,
     rows: Rows | None = None,
     context: Context | None = None,
