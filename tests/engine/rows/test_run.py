@@ -21,3 +21,7 @@ def test_rows_know_their_keys_and_the_bounds_of_their_runs() -> None:
     assert rows.offsets(Extent(1, 2)) is bounds  # made once
     with pytest.raises(ValueError, match="read-only"):
         bounds[0] = 1
+
+
+def test_an_extent_is_scaled_by_rows_and_by_keys() -> None:
+    assert Extent(3, 2).scaled(4) == Extent(12, 8)
