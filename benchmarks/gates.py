@@ -133,7 +133,7 @@ def calls() -> list[Call]:
         Call(exponential, "2^x in 64 cells of 4", (opening(key=HEADS), CELLS, 20), each="head and key", tables=exponents),
         Call(sum_over_keys, "Σ over a row's keys", (wire(key=HEADS), HEADS), each="head", test="test_attention.py"),
         Call(mixture, "p·V", (0, wire(key=HEADS), HEADS), test="test_attention.py"),
-        Call(answer, "logits and the alarm, forwarded to D", (wire(N), N), each="logit", elements=N),
+        Call(answer, "64 logits and the alarm, forwarded to D", (wire(N), N), each="logit", elements=N),
     ]
 
 

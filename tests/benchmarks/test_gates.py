@@ -36,16 +36,23 @@ def named(call: Call) -> str:
     return call.gate.__name__
 
 
+def text_of_test(call: Call) -> str:
+    """The gate's test, or nothing where there is none."""
+    path = ROOT / its_test(call)
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
 @pytest.mark.parametrize("call", calls(), ids=named)
 def test_the_file_and_the_test_that_are_named_are_the_gates(call: Call) -> None:
     name = call.gate.__name__
     assert f'Gate("{name}"' in (ROOT / file_of(call.gate)).read_text("utf-8")
-    assert f"{name}(p, " in (ROOT / its_test(call)).read_text("utf-8")
+    assert f"{name}(p, " in text_of_test(call), f"{its_test(call)} does not test {name}: write it, or give the call's test"
 
 
 @pytest.mark.parametrize("call", [call for call in calls() if call.gate.error != EXACT], ids=named)
 def test_an_error_that_is_printed_is_one_that_the_gates_test_uses(call: Call) -> None:
-    assert f"{call.gate.__name__}.error" in (ROOT / its_test(call)).read_text("utf-8")
+    used = f"{call.gate.__name__}.error"
+    assert used in text_of_test(call), f"{its_test(call)} does not compare with {used}, which docs/gates.md prints"
 
 
 def test_what_is_printed_of_a_product_is_what_a_run_deals_and_sends() -> None:
