@@ -20,7 +20,7 @@ from app.local_party.node_link import NodeLink
 from engine.errors import LinkError, TrineError
 from engine.host.process import work_ahead
 from engine.parties.dealer import Abandoned, Dealer
-from engine.parties.evaluator import CUSHION, cushion
+from engine.parties.evaluator import READY_ROWS, rows_kept_ready
 from engine.rows.queue import RowBlock, RowQueue
 from engine.rows.run import Rows
 from engine.session import MAX_BLOCK_ROWS, Discarded
@@ -99,7 +99,7 @@ class DealingThread:
     def look(self) -> None:
         """A step has ended: there may be room in the queue, and nobody waits for the processor."""
         with self._changed:
-            if self._step_rows > CUSHION > self.ready_rows and all(block.load.dealt == 1 for block in self._book.blocks):
+            if self._step_rows > READY_ROWS > self.ready_rows and all(block.load.dealt == 1 for block in self._book.blocks):
                 self._rows = min(self._rows, FIRST_ROWS)  # few rows are left for the answer's first words
             self._step_rows = 0
             self._changed.notify_all()
@@ -152,7 +152,7 @@ class DealingThread:
             self._changed.wait_for(lambda: self._over or self._paused or self._lacks_rows())
 
     def _lacks_rows(self) -> bool:
-        return self.ready_rows < cushion(self._step_rows)
+        return self.ready_rows < rows_kept_ready(self._step_rows)
 
     @property
     def ready_rows(self) -> int:

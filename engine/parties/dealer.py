@@ -23,7 +23,7 @@ from engine.models.walk import Program, walk
 from engine.parties.masks import ModelMasks
 from engine.prf import Label, Stream, require_apart
 from engine.prf.streams import Record
-from engine.program.dealing import Dealing, KeptArrays, Tapes
+from engine.program.dealing import Dealing, DrawBuffers, KeptArrays
 from engine.program.plan import Plan, dealt_bytes, made_bytes
 from engine.ring.fixed import Real, Ring
 from engine.ring.kernels.words import unmask24
@@ -125,11 +125,11 @@ class Dealer:
         return self._walk(block, generation)
 
     def _walk(self, block: RowBlock[KeptArrays], generation: int) -> Iterator[tuple[int, tuple[memoryview, memoryview]]]:
-        rows, tapes = block.rows, Tapes()
+        rows, buffers = block.rows, DrawBuffers()
 
         def enter(number: int) -> Dealing:
             self._check(generation)
-            return Dealing(self.plans[number], number, rows, self._streams, self.masks, tapes)
+            return Dealing(self.plans[number], number, rows, self._streams, self.masks, buffers)
 
         for number, d, _ in walk(self._program(self.spec, rows), self._indices(rows), enter):
             with self._changed:

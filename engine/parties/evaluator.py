@@ -37,10 +37,10 @@ from engine.step import Answer, Step
 from engine.wire import Secret
 
 PASS_ROWS = 64
-CUSHION = 16
+READY_ROWS = 16
 
 
-def cushion(step_rows: int) -> float:
+def rows_kept_ready(step_rows: int) -> float:
     """Rows that are kept ready while a step of that many runs; with more, work ahead of time gives way. Without a step (0 rows)
     it never does: the rest of the queue is filled between steps.
 
@@ -48,7 +48,7 @@ def cushion(step_rows: int) -> float:
     """
     if not step_rows:
         return inf
-    return CUSHION if step_rows <= CUSHION else 1
+    return READY_ROWS if step_rows <= READY_ROWS else 1
 
 
 Prepared: TypeAlias = list[PreparedMaterial | None]
@@ -177,12 +177,14 @@ class Evaluator:
             return self._waiting
 
     def give_way(self) -> None:
-        """Wait while a step computes, unless it waits for material itself or fewer than its `cushion` of rows are ready.
+        """Wait while a step computes, unless it waits for material itself or fewer rows than `rows_kept_ready` says are ready.
 
         Work ahead of time would take the processor from the person who waits for a word. To be called before ``prepare``.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._waiting or self._ready_rows() < cushion(self._step_rows))
+            self._changed.wait_for(
+                lambda: self._closed or self._waiting or self._ready_rows() < rows_kept_ready(self._step_rows)
+            )
 
     def _ready_rows(self) -> int:
         return sum(block.left for block in self._book.blocks if None not in block.load)
@@ -206,7 +208,7 @@ class Evaluator:
             return self._run(step, passes, exchange, progress)
         finally:
             self._set_step_rows(0)
-            if step.count > CUSHION:
+            if step.count > READY_ROWS:
                 trim()
 
     def _set_step_rows(self, value: int) -> None:

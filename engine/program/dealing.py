@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.prf import Stream
 from engine.program.codec import packed
 from engine.program.plan import Kind, Plan
-from engine.program.streams import fill_tape, keyed_runs
+from engine.program.streams import draw_fixed, draw_keyed
 from engine.ring.fixed import Ring
 from engine.rows.run import Extent, Rows
 from engine.wire import Secret, SlotKey
@@ -27,20 +27,20 @@ class Masks(Protocol):
     values: list[Ring]
 
 
-class Tapes(Secret):
+class DrawBuffers(Secret):
     """Memory for what the dealer draws, one section after the other: to have it anew costs as much as to fill it."""
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_words",)
 
     def __init__(self) -> None:
-        self._kept = [np.empty(0, np.int64), np.empty(0, np.int64)]
+        self._words = [np.empty(0, np.int64), np.empty(0, np.int64)]
 
-    def room(self, rows: int, words: tuple[int, ...]) -> tuple[Ring, ...]:
+    def arrays(self, rows: int, words: tuple[int, ...]) -> tuple[Ring, ...]:
         """[rows, words] for each stream, with anything in them."""
         for which, count in enumerate(words):
-            if self._kept[which].size < rows * count:
-                self._kept[which] = np.empty(rows * count, np.int64)
-        return tuple(kept[: rows * count].reshape(rows, count) for kept, count in zip(self._kept, words, strict=True))
+            if self._words[which].size < rows * count:
+                self._words[which] = np.empty(rows * count, np.int64)
+        return tuple(kept[: rows * count].reshape(rows, count) for kept, count in zip(self._words, words, strict=True))
 
 
 class KeptArrays(Secret):
@@ -82,16 +82,22 @@ class Dealing:
     reader = 0
 
     def __init__(
-        self, plan: Plan, section: int, rows: Rows, streams: tuple[Stream, Stream], masks: Masks, tapes: Tapes | None = None
+        self,
+        plan: Plan,
+        section: int,
+        rows: Rows,
+        streams: tuple[Stream, Stream],
+        masks: Masks,
+        buffers: DrawBuffers | None = None,
     ) -> None:
-        """`tapes` may serve the next section, too."""
+        """`buffers` may serve the next section, too."""
         self.plan, self.section, self.rows, self.masks = plan, section, rows, masks
         self.gate = 0
-        self._tapes = (tapes or Tapes()).room(rows.count, tuple(drawn.words for drawn in plan.drawn))
-        for tape, stream in zip(self._tapes, streams, strict=True):
-            fill_tape(tape, stream, section, rows)
+        self._buffers = (buffers or DrawBuffers()).arrays(rows.count, tuple(drawn.words for drawn in plan.drawn))
+        for buffer, stream in zip(self._buffers, streams, strict=True):
+            draw_fixed(buffer, stream, section, rows)
         self._keyed_runs = tuple(
-            keyed_runs(drawn, stream, section, rows) for drawn, stream in zip(plan.drawn, streams, strict=True)
+            draw_keyed(drawn, stream, section, rows) for drawn, stream in zip(plan.drawn, streams, strict=True)
         )
         # The padding behind a slot of 5-byte words is sent, too: zeros, not what lay in memory.
         self._material = np.zeros(plan.dealt_bytes(rows, 2), np.uint8)
@@ -166,7 +172,7 @@ class Dealing:
         if self.plan.slots[key].keyed:
             return self._keyed_runs[which].pop(key)  # drawn once, and gone when the gate is done with it
         drawn = self.plan.drawn[which]
-        return self._tapes[which][:, drawn.online.get(key) or drawn.ahead[key]].copy()  # the tape is filled again
+        return self._buffers[which][:, drawn.online.get(key) or drawn.ahead[key]].copy()  # the buffer is filled again
 
 
 def expect(plan: Plan, key: SlotKey, kind: Kind, extent: Extent) -> None:

@@ -6,7 +6,7 @@ from engine.host.process import give_back, long_lived
 from engine.prf import Stream
 from engine.program.codec import unpacked
 from engine.program.plan import Plan
-from engine.program.streams import fill_tape, keyed_runs
+from engine.program.streams import draw_fixed, draw_keyed
 from engine.program.weights import Weights
 from engine.ring.fixed import Ring
 from engine.rows.run import Rows
@@ -58,14 +58,14 @@ class PreparedMaterial(Secret):
             raise RuntimeError("a row's material is asked for twice")
         self._asked = stop
         rows, drawn, bounds = self.rows.part(start, stop), self._drawn, self._bounds
-        tape = np.empty((rows.count, drawn.online_words), np.int64)
-        fill_tape(tape, self._stream, self.section, rows)
+        buffer = np.empty((rows.count, drawn.online_words), np.int64)
+        draw_fixed(buffer, self._stream, self.section, rows)
         part = {
             key: array[bounds[key][start] : bounds[key][stop]] if key in bounds else array[start:stop]
             for key, array in self.arrays.items()
         }
-        part.update({key: tape[:, words] for key, words in drawn.online.items()})
-        part.update(keyed_runs(drawn, self._stream, self.section, rows))
+        part.update({key: buffer[:, words] for key, words in drawn.online.items()})
+        part.update(draw_keyed(drawn, self._stream, self.section, rows))
         return part
 
 
@@ -85,10 +85,10 @@ def prepare(
     material = PreparedMaterial(plan, role, section, rows, stream)
     drawn = plan.drawn[role - 1]
     words = drawn.words - drawn.online_words
-    tape = long_lived(8 * rows.count * words).view(np.int64).reshape(rows.count, words)
-    fill_tape(tape, stream, section, rows, drawn.online_words)
+    buffer = long_lived(8 * rows.count * words).view(np.int64).reshape(rows.count, words)
+    draw_fixed(buffer, stream, section, rows, drawn.online_words)
     for key, place in drawn.ahead.items():
-        material.add(key, tape[:, place.start - drawn.online_words : place.stop - drawn.online_words])
+        material.add(key, buffer[:, place.start - drawn.online_words : place.stop - drawn.online_words])
     data = np.frombuffer(dealt, np.uint8)
     if not data.flags.writeable or data.ctypes.data % 8:
         data, given = long_lived(data.size), data  # kernels are compiled for aligned, writable words
@@ -96,7 +96,7 @@ def prepare(
     a_row, places = (plan.both_words, plan.both) if role == 1 else (plan.dealt_words, plan.dealt)
     at_keyed = a_row * 8 * rows.count
     fixed = data[:at_keyed].view(np.int64).reshape(rows.count, a_row)
-    material.held = [tape, fixed]
+    material.held = [buffer, fixed]
     for key, slot in plan.slots.items():
         if slot.kind.drawn_by(role):
             continue

@@ -9,13 +9,13 @@ from engine.rows.run import Rows
 from engine.wire import SlotKey
 
 
-def fill_tape(tape: Ring, stream: Stream, section: int, rows: Rows, start: int = 0) -> None:
+def draw_fixed(buffer: Ring, stream: Stream, section: int, rows: Rows, start: int = 0) -> None:
     """Draw the fixed slots of each row from word `start` (even) on, [rows, words]."""
     for r in range(rows.count):
-        stream.fill(tape[r], Label.FIXED, rows.first + r, section, 0, FAST + WORD_BYTES * start)
+        stream.fill(buffer[r], Label.FIXED, rows.first + r, section, 0, FAST + WORD_BYTES * start)
 
 
-def keyed_runs(drawn: Drawn, stream: Stream, section: int, rows: Rows) -> dict[SlotKey, Ring]:
+def draw_keyed(drawn: Drawn, stream: Stream, section: int, rows: Rows) -> dict[SlotKey, Ring]:
     """Each keyed slot of the rows, flat; a row's lie in one range, one behind the other."""
     runs: dict[SlotKey, list[Ring]] = {key: [] for key in drawn.keyed}
     for r in range(rows.count):

@@ -11,7 +11,7 @@ import pytest
 
 from app.local_party.dealing import BLOCK_ROWS, FIRST_ROWS, DealingThread
 from app.local_party.inbox import Inbox
-from engine.parties.evaluator import CUSHION
+from engine.parties.evaluator import READY_ROWS
 
 FULL = [FIRST_ROWS, 2 * FIRST_ROWS, BLOCK_ROWS]
 
@@ -89,7 +89,7 @@ def steps(dealing: DealingThread, *counts: int) -> None:
         dealing.look()
 
 
-@pytest.mark.parametrize("left", [1, CUSHION - 1])
+@pytest.mark.parametrize("left", [1, READY_ROWS - 1])
 def test_a_prompts_pass_is_let_alone_while_one_row_is_ready_and_its_answer_gets_a_short_block(left: int) -> None:
     with running(sum(FULL)) as (dealer, dealing):
         full(dealer, dealing)
@@ -115,7 +115,7 @@ def test_a_prompts_pass_that_leaves_no_row_is_dealt_beside() -> None:
         assert dealer.blocks == [*FULL, BLOCK_ROWS]
 
 
-@pytest.mark.parametrize(("taken", "begins"), [(BLOCK_ROWS - CUSHION - 1, False), (BLOCK_ROWS - CUSHION, True)])
+@pytest.mark.parametrize(("taken", "begins"), [(BLOCK_ROWS - READY_ROWS - 1, False), (BLOCK_ROWS - READY_ROWS, True)])
 def test_a_words_step_is_dealt_beside_when_few_rows_are_ready(taken: int, begins: bool) -> None:
     with running(sum(FULL)) as (dealer, dealing):
         full(dealer, dealing)
@@ -125,5 +125,5 @@ def test_a_words_step_is_dealt_beside_when_few_rows_are_ready(taken: int, begins
             dealer.context = 1000
             assert dealing._next_rows() == (BLOCK_ROWS if begins else 0)
             dealing._changed.notify_all()
-        until_ready(dealer, dealing, CUSHION - 1 + BLOCK_ROWS if begins else CUSHION)
+        until_ready(dealer, dealing, READY_ROWS - 1 + BLOCK_ROWS if begins else READY_ROWS)
         assert dealer.blocks == ([*FULL, BLOCK_ROWS] if begins else FULL)

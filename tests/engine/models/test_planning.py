@@ -14,7 +14,7 @@ from engine.models.functions import tables
 from engine.models.planning import plans, table_shapes
 from engine.prf import Label, Stream
 from engine.program.plan import Kind
-from engine.program.streams import keyed_runs
+from engine.program.streams import draw_keyed
 from engine.rows.run import Rows
 from tests.engine.trio import small_model
 
@@ -70,7 +70,7 @@ def test_keyed_slots_of_a_row_lie_side_by_side_in_one_range() -> None:
             return (row << 32) + np.arange(count)
 
     for drawn in layer.drawn:
-        runs = keyed_runs(drawn, cast(Stream, Numbered()), 1, rows)
+        runs = draw_keyed(drawn, cast(Stream, Numbered()), 1, rows)
         assert {key: run.size for key, run in runs.items()} == {k: s.offsets(rows)[-1] for k, s in drawn.keyed.items()}
         for r in range(rows.count):
             bounds = {key: slot.offsets(rows)[r : r + 2] for key, slot in drawn.keyed.items()}

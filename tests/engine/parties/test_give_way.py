@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from engine.errors import SessionStopped
-from engine.parties.evaluator import CUSHION, Evaluator
+from engine.parties.evaluator import READY_ROWS, Evaluator
 from engine.parties.trio import Trio
 from tests.privacy.small import CONTEXT, small
 
@@ -39,11 +39,11 @@ def begin(
 @pytest.mark.parametrize(
     ("rows", "left", "gives_way"),
     [
-        (1, CUSHION, True),
-        (1, CUSHION - 1, False),
-        (CUSHION, CUSHION - 1, False),
-        (CUSHION + 1, 1, True),
-        (CUSHION + 1, 0, False),
+        (1, READY_ROWS, True),
+        (1, READY_ROWS - 1, False),
+        (READY_ROWS, READY_ROWS - 1, False),
+        (READY_ROWS + 1, 1, True),
+        (READY_ROWS + 1, 0, False),
     ],
 )
 def test_it_waits_while_a_step_computes_and_enough_rows_are_ready(parties: Trio, rows: int, left: int, gives_way: bool) -> None:
@@ -67,7 +67,7 @@ def test_it_waits_while_a_step_computes_and_enough_rows_are_ready(parties: Trio,
 
 
 def test_it_does_not_wait_while_no_step_runs(parties: Trio) -> None:
-    parties.deal(CUSHION + 8)
+    parties.deal(READY_ROWS + 8)
     parties.evaluators[0].give_way()
 
 
@@ -75,8 +75,8 @@ def test_a_step_that_waits_for_its_own_material_is_not_waited_for(parties: Trio)
     parties.deal(1)
     first, position = parties.dealer.next_row, parties.dealer.dealt_position
     evaluator = parties.evaluators[0]
-    evaluator.announce(first, CUSHION + 8, position)
-    sections = parties.dealer.deal(CUSHION + 8)
+    evaluator.announce(first, READY_ROWS + 8, position)
+    sections = parties.dealer.deal(READY_ROWS + 8)
     next(sections)  # the embedding is dealt, no layer
     evaluator.prepare(first, 0, b"")
     request = parties.dealer.request([3, 4])  # the second row waits for its layers

@@ -153,7 +153,7 @@ def test_used_rows_of_a_block_are_given_back_and_the_others_stay(monkeypatch: py
         array[:] = -1
 
     sections = small_model().spec.sections
-    arrays = 4 * sections  # both evaluators' of a section: a tape, and what was dealt
+    arrays = 4 * sections  # both evaluators' of a section: a buffer, and what was dealt
     monkeypatch.setattr(prepared, "give_back", give_back)
     trio, plain = Trio(small_model()), small_model().plain()
     trio.deal(30)
