@@ -186,3 +186,7 @@ def test_a_peer_that_is_silent_is_the_links_matter() -> None:
 def test_a_slot_that_both_receive_does_not_grow_with_the_keys() -> None:
     with pytest.raises(RuntimeError, match="does not grow with the keys"):
         Plan().add((0, "cells"), Slot(Kind.BOTH, Extent(0, 1)))
+
+
+def test_a_section_that_was_not_entered_may_be_left() -> None:
+    evaluations()[0].leave()

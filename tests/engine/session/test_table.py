@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -156,3 +157,11 @@ def test_every_message_that_is_said_is_heard_the_same(second: Any, step: Callabl
     assert bytes(answer.data) == answer_digest(7, second.logits)
     assert node.receive(client.send_rewind(5)) == Rewind(5)
     assert node.receive(client.send_bye()) == Bye()
+
+
+@pytest.mark.parametrize("changes", [{"first_row": 2}, {"count": 2}])
+def test_an_answer_ends_the_step_that_runs(talk: Any, changes: dict[str, int]) -> None:
+    talk.at(State.RUNNING)
+    with pytest.raises(ValueError, match="ends another step"):
+        talk.node.send_answer(replace(talk.answer(), **changes))
+    assert talk.node.state is State.RUNNING
