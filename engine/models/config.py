@@ -108,7 +108,7 @@ class ModelSpec(Frozen):
     layer: tuple[LayerSpec, ...]
     weight_bits: dict[str, Annotated[int, Field(ge=8, le=24)]]  #: of "LAYER.v", .o, .gate, .up, .down and "head"
     wrap_budget: float = Field(ge=0, lt=1)
-    reveal: str = "logits"  #: what the model's owner lets the user see
+    reveal: str = "logits"  #: read by nobody; it stands in every pack and its digest, until their format changes
     tightest: str = Field(default="", pattern=r"^(\d{1,4}\.)?[a-z_]{0,20}$")  #: LAYER.NAME, most used in calibration
 
     @model_validator(mode="after")
