@@ -24,7 +24,7 @@ from app.chat.chat import Chat, Settings
 from app.chat.events import Done, Event, Failed
 from app.cli.display import why_no_window
 from app.cli.signals import unwinding
-from app.cli.visible import as_text, forgive_letters, read_question, shown, writes
+from app.cli.terminal_text import as_text, forgive_letters, read_question, shown, writes
 from engine.errors import InputError, TrineError
 from engine.host.process import DESKTOP_BYTES, tune_process
 

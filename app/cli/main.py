@@ -26,7 +26,7 @@ def _run(commands: str) -> None:
     forbid_core_files()
     try:
         program = import_module(commands).app
-        from app.cli.visible import forgive_letters
+        from app.cli.terminal_text import forgive_letters
 
         forgive_letters()
         program()

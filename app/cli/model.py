@@ -29,7 +29,7 @@ from rich.table import Table
 
 from app.cli.main import INTERRUPTED
 from app.cli.signals import unwinding
-from app.cli.visible import shown, visible
+from app.cli.terminal_text import shown, visible
 from app.sharing.share import check_model, checkpoint_name, share_model
 from engine.errors import InputError, TrineError
 
@@ -132,7 +132,7 @@ def identity(
 
 def print_table(accuracy: "Accuracy", beyond: dict[str, float], largest: float) -> None:
     """What `check` says: the figures, and each window that is nearly left, by the names that a step's error has."""
-    from engine.parties.redo import place
+    from engine.parties.retry import place
 
     table = Table(title=f"Engine beside plaintext, {accuracy.tokens} tokens", show_header=False)
     table.add_row("logit error, rms / spread", f"{accuracy.logit_error:.3%}")

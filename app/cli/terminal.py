@@ -16,7 +16,7 @@ from typing import Any
 from app.chat.advice import advised
 from app.chat.chat import Chat
 from app.chat.events import Computing, Done, Emit, Event, Failed, Reason, Stands, Text, Waiting
-from app.cli.visible import read_question, shown, visible
+from app.cli.terminal_text import read_question, shown, visible
 from app.demo.start import Report, Running, Start
 from engine.errors import InputError
 

@@ -30,7 +30,7 @@ from engine.link import client_tls, connect
 from engine.link.link import Link
 from engine.models.planning import plans
 from engine.parties.dealer import Dealer
-from engine.parties.redo import MOST_REDONE, given_up
+from engine.parties.retry import MOST_REDONE, given_up
 from engine.program.plan import Plan, made_bytes, round_bytes
 from engine.provision.pack import ClientModel
 from engine.ring.fixed import Real

@@ -63,8 +63,8 @@ def check_model(shared: Path, model: Path, tokens: int, report: Report) -> tuple
     from engine.parties.trio import Trio
     from engine.provision import check as checking
     from engine.provision.pack import ROLES, load_node_pack, load_sharing
-    from engine.provision.use import table_name, window_use
     from engine.provision.weights import WeightSource
+    from engine.provision.window_use import table_name, window_use
 
     client = load_sharing(shared)
     packs = [load_node_pack(shared / f"node{role}") for role in ROLES]

@@ -16,9 +16,9 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
-from app.window.dialect import clean
 from app.window.icons import icon
 from app.window.markdown import wrap_mode
+from app.window.markdown_parts import clean
 from app.window.theme import Colors
 from app.window.widgets import FittingLabel, set_state, tool_button
 

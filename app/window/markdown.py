@@ -1,7 +1,7 @@
 """An answer's Markdown as a document that can touch neither network nor disk.
 
-`app.window.dialect` takes the text apart, without HTML, and `app.window.typeset` writes it as paragraphs, lists, tables and
-frames. Nothing is ever loaded for an answer: an image is replaced by words, and whatever Qt might still ask for is answered
+`app.window.markdown_parts` takes the text apart, without HTML, and `app.window.typeset` writes it as paragraphs, lists, tables
+and frames. Nothing is ever loaded for an answer: an image is replaced by words, and whatever Qt might still ask for is answered
 with nothing.
 """
 
@@ -16,7 +16,7 @@ from PySide6.QtCore import QObject, Qt, QUrl
 from PySide6.QtGui import QImage, QTextBlockFormat, QTextCursor, QTextDocument, QTextOption
 
 from app.window.code_colors import colored
-from app.window.dialect import Definition, OuterBlock, blocks, clean
+from app.window.markdown_parts import Definition, OuterBlock, blocks, clean
 from app.window.theme import Colors
 from app.window.typeset import LIST_INDENT, PLAIN_LINE_HEIGHT, Typesetter
 

@@ -27,7 +27,7 @@ from PySide6.QtGui import (
 )
 
 from app.window.code_colors import colored
-from app.window.dialect import OuterBlock, restored
+from app.window.markdown_parts import OuterBlock, restored
 from app.window.theme import Colors
 
 __all__ = ["LIST_INDENT", "PLAIN_LINE_HEIGHT", "Typesetter"]

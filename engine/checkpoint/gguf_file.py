@@ -27,9 +27,9 @@ from engine.checkpoint.checkpoint import (
     read_bytes,
     require_llama_tensors,
 )
+from engine.checkpoint.control_tokens import settled, with_controls
 from engine.checkpoint.fields import Fields
 from engine.checkpoint.gguf_header import GgufHeader, TensorPlace, read_header
-from engine.checkpoint.settle import settled, with_controls
 from engine.checkpoint.tokenizer import TokenKind, Vocabulary, build_tokenizer
 from engine.errors import ModelError
 from engine.generate.template import MAX_TEMPLATE, TemplateText

@@ -21,8 +21,8 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 
 from engine.checkpoint.checkpoint import MAX_VOCAB, ModelText
+from engine.checkpoint.control_tokens import settled
 from engine.checkpoint.fields import Fields, read_bounded, read_json, read_text
-from engine.checkpoint.settle import settled
 from engine.checkpoint.tokenizer import (
     MAX_TOKEN,
     MAX_TOKENIZER,

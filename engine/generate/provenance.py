@@ -8,7 +8,7 @@ twins. Whatever the template then does, a twin in its output was written by the 
 
 Rule 1. Twins stand one for one, so lengths, slices, loops and joins are what they would be without them.
 Rule 2. What looks at the letters (a comparison, a test, `in`, most filters and methods) is given plain text, and gives plain
-text. What cuts, fills in and replaces is done letter by letter (engine/generate/kept_letters.py).
+text. What cuts, fills in and replaces is done letter by letter (engine/generate/marked_text.py).
 Rule 3. Whitespace has no twins, so what trims at both ends needs no plain text.
 Rule 4. Where the twins lie is drawn anew for each template, so nobody can type what becomes one by an operation not thought of.
 """
@@ -26,7 +26,7 @@ from jinja2 import Environment, nodes
 from jinja2.visitor import NodeTransformer
 
 from engine.errors import InputError, ModelError
-from engine.generate.kept_letters import CHOOSES, FILTERS, METHODS, keeping_filters
+from engine.generate.marked_text import CHOOSES, FILTERS, METHODS, keeping_filters
 
 __all__ = ["Twins", "trace", "tracing_filters"]
 

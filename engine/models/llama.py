@@ -42,14 +42,14 @@ def embed(p: Reader, tokens: Tokens, spec: ModelSpec) -> Wired:
 def decoder_layer(p: Reader, x: Wired, spec: ModelSpec, layer: int, angle: Rotary) -> Wired:
     """Residual in, residual out, [rows, d_model]. 20 rounds."""
     b, own, bits = spec.scales, spec.layer[layer], spec.weight_bits
-    fine_v, fine_ffn = b.activation + own.value_extra, b.activation + own.ffn_extra
-    heads = attention(p, x, spec, layer, angle)  # [rows, heads * head_dim] at fine_v
-    o = matmul(p, heads, f"{layer}.o", spec.d_model)  # [rows, d_model] at fine_v + W_o's
-    x = x + truncate(p, o, fine_v + bits[f"{layer}.o"], b.residual, "o", share=False)  # [rows, d_model] at residual
+    value_bits, ffn_bits = b.activation + own.value_extra, b.activation + own.ffn_extra
+    heads = attention(p, x, spec, layer, angle)  # [rows, heads * head_dim] at value_bits
+    o = matmul(p, heads, f"{layer}.o", spec.d_model)  # [rows, d_model] at value_bits + W_o's
+    x = x + truncate(p, o, value_bits + bits[f"{layer}.o"], b.residual, "o", share=False)  # [rows, d_model] at residual
     h = norm(p, x, spec, own.mlp_norm, f"{layer}.mlp_norm", b.rsqrt)  # [rows, d_model] at hidden
-    ffn = mlp(p, h, spec, layer)  # [rows, d_ffn] at fine_ffn
-    down = matmul(p, ffn, f"{layer}.down", spec.d_model)  # [rows, d_model] at fine_ffn + W_down's
-    return x + truncate(p, down, fine_ffn + bits[f"{layer}.down"], b.residual, "down", share=False)  # at residual
+    ffn = mlp(p, h, spec, layer)  # [rows, d_ffn] at ffn_bits
+    down = matmul(p, ffn, f"{layer}.down", spec.d_model)  # [rows, d_model] at ffn_bits + W_down's
+    return x + truncate(p, down, ffn_bits + bits[f"{layer}.down"], b.residual, "down", share=False)  # at residual
 
 
 def logits(p: Reader, x: Wired, spec: ModelSpec) -> Output:
@@ -62,7 +62,7 @@ def logits(p: Reader, x: Wired, spec: ModelSpec) -> Output:
 def attention(p: Reader, x: Wired, spec: ModelSpec, layer: int, angle: Rotary) -> Wired:
     """softmax(q·Kᵀ)·V of each head, in powers of two (W_q holds log2 e / √head_dim). 3 + 1 + 7 rounds."""
     b, own = spec.scales, spec.layer[layer]
-    fine, whole = b.activation + own.value_extra, b.mixture + own.value_extra
+    value_bits, mixed_bits = b.activation + own.value_extra, b.mixture + own.value_extra
     bins, cells = score_windows(spec)
     q, k, v = queries_keys_values(p, x, spec, layer, angle)
     remember(p, layer, k, v)
@@ -70,44 +70,45 @@ def attention(p: Reader, x: Wired, spec: ModelSpec, layer: int, angle: Rotary) -
     top = maximum(p, s, spec.heads, bins, own.level, spec.levels)  # [rows, heads] at score
     weights = exponential(p, below(p, s, top, spec.heads), cells, b.probability)  # [rows][heads][keys] at probability
     total = sum_over_keys(p, weights, spec.heads)  # [rows, heads] at probability
-    mixed = mixture(
-        p, layer, weights, spec.heads
-    )  # [rows, heads * head_dim] at probability + fine; shares the reciprocal's round
+    # Not yet normalised, so it shares the reciprocal's round.
+    mixed = mixture(p, layer, weights, spec.heads)  # [rows, heads * head_dim] at probability + value_bits
     r = lookup_wide(p, total, "reciprocal", spec.reciprocal, b.reciprocal, b.power)  # [rows, heads] at reciprocal + power
     r = truncate(p, r, b.reciprocal + b.power, b.reciprocal, "reciprocal")  # [rows, heads] at reciprocal
-    mixed = truncate(p, mixed, b.probability + fine, whole, "mixture")  # [rows, heads * head_dim] at whole
-    return truncate(p, multiply(p, mixed, r), whole + b.reciprocal, fine, "attention")  # [rows, heads * head_dim] at fine
+    mixed = truncate(p, mixed, b.probability + value_bits, mixed_bits, "mixture")  # [rows, heads * head_dim] at mixed_bits
+    mixed = multiply(p, mixed, r)  # [rows, heads * head_dim] at mixed_bits + reciprocal
+    return truncate(p, mixed, mixed_bits + b.reciprocal, value_bits, "attention")  # [rows, heads * head_dim] at value_bits
 
 
 def queries_keys_values(p: Reader, x: Wired, spec: ModelSpec, layer: int, angle: Rotary) -> tuple[Wired, Wired, Wired]:
     """q, k and v of the normalised residual, as (t W)·r: W needs not wait for r = 2^E / rms. 3 rounds."""
     b, own = spec.scales, spec.layer[layer]
     exponent, bits = own.attention_norm.exponent, spec.weight_bits[f"{layer}.v"]
-    wide, small = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    turned = wide + small
+    q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    turned = q_width + kv_width
     t, squares = scaled(p, x, spec, own.attention_norm)
-    tw = matmul(p, t, f"{layer}.qkv", turned + small)  # [rows, turned + small] at norm + W's
+    tw = matmul(p, t, f"{layer}.qkv", turned + kv_width)  # [rows, turned + kv_width] at norm + W's
     r = inverse_root(p, squares, spec, own.attention_norm, f"{layer}.attention_norm", b.rsqrt)  # [rows, 1] at rsqrt
     # The plain values here are x W, 2^E times what is computed with.
-    unit, fine, whole = b.hidden - exponent, b.hidden - exponent + own.value_extra, b.activation + own.value_extra
-    qk = truncate(p, part_of(tw, 0, turned), b.norm - exponent + b.query, unit, "qk")  # [rows, turned] at hidden
-    v = truncate(p, part_of(tw, turned, turned + small), b.norm - exponent + bits, fine, "raw_v")  # at hidden + value_extra
+    plain, value_bits = b.hidden - exponent, b.activation + own.value_extra
+    qk = truncate(p, part_of(tw, 0, turned), b.norm - exponent + b.query, plain, "qk")  # [rows, turned] at hidden
+    v = part_of(tw, turned, turned + kv_width)  # [rows, kv_width] at norm + W_v's
+    v = truncate(p, v, b.norm - exponent + bits, plain + own.value_extra, "raw_v")  # [rows, kv_width] at hidden + value_extra
     qk, v = multiply(p, qk, r), multiply(p, v, r)  # at rsqrt more
-    q = rotate(p, part_of(qk, 0, wide), angle, b.narrow)  # [rows, wide] at activation, modulo 2^narrow
-    k = rotate(p, part_of(qk, wide, turned), angle, b.narrow)  # [rows, small] at activation, modulo 2^narrow
-    return q, k, truncate(p, v, b.hidden + own.value_extra + b.rsqrt, whole, "v")  # v: [rows, small] at whole
+    q = rotate(p, part_of(qk, 0, q_width), angle, b.narrow)  # [rows, q_width] at activation, modulo 2^narrow
+    k = rotate(p, part_of(qk, q_width, turned), angle, b.narrow)  # [rows, kv_width] at activation, modulo 2^narrow
+    return q, k, truncate(p, v, b.hidden + own.value_extra + b.rsqrt, value_bits, "v")  # v: [rows, kv_width] at value_bits
 
 
 def mlp(p: Reader, h: Wired, spec: ModelSpec, layer: int) -> Wired:
     """SwiGLU up to the product, [rows, d_ffn]. 1 + 2 + 1 rounds."""
     b, own, bits = spec.scales, spec.layer[layer].silu, spec.weight_bits[f"{layer}.up"]
-    fine = b.activation + spec.layer[layer].ffn_extra
+    ffn_bits = b.activation + spec.layer[layer].ffn_extra
     gate = matmul(p, h, f"{layer}.gate", spec.d_ffn, low40=True)  # [rows, d_ffn] at hidden + W_gate's, modulo 2^40
     up = matmul(p, h, f"{layer}.up", spec.d_ffn)  # [rows, d_ffn] at hidden + W_up's
-    act = lookup(p, gate, f"{layer}.silu", own.window, own.degree, fine, b.power)  # [rows, d_ffn] at fine + power
+    act = lookup(p, gate, f"{layer}.silu", own.window, own.degree, ffn_bits, b.power)  # [rows, d_ffn] at ffn_bits + power
     up = truncate(p, up, b.hidden + bits, b.activation, "up")  # [rows, d_ffn] at activation
-    act = truncate(p, act, fine + b.power, fine, "silu")  # [rows, d_ffn] at fine
-    return truncate(p, multiply(p, act, up), fine + b.activation, fine, "ffn")  # [rows, d_ffn] at fine
+    act = truncate(p, act, ffn_bits + b.power, ffn_bits, "silu")  # [rows, d_ffn] at ffn_bits
+    return truncate(p, multiply(p, act, up), ffn_bits + b.activation, ffn_bits, "ffn")  # [rows, d_ffn] at ffn_bits
 
 
 def norm(p: Reader, x: Wired, spec: ModelSpec, own: Norm, table: str, bits: int) -> Wired:

@@ -15,7 +15,7 @@ from engine.models.config import ModelSpec
 from engine.parties.dealer import Dealer
 from engine.parties.evaluator import Evaluator
 from engine.parties.pack import NodePack
-from engine.parties.redo import MOST_REDONE, given_up
+from engine.parties.retry import MOST_REDONE, given_up
 from engine.program.evaluation import Exchange
 from engine.ring.fixed import Real
 from engine.step import Answer

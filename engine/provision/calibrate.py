@@ -3,7 +3,7 @@
 Everything here becomes public metadata. Margins: a SiLU window reaches 4 times the largest argument seen, a norm's
 16 times the largest and half the smallest Σ x² seen (4 and 0.7 in the rms), the scores' 1.4 times the largest either way, a
 logit's room is what no residual can pass, or 4 times the largest seen; the tested levels of the row maximum are centred on
-those seen. Unusual tokens (`engine.provision.rare`) widen the same windows, by smaller margins, and no more than that.
+those seen. Unusual tokens (`engine.provision.unseen_tokens`) widen the same windows, by smaller margins, and no more than that.
 What is used beyond `USE_LIMIT` even so is refused.
 """
 
@@ -18,9 +18,9 @@ from engine.functions.tables import WideWindow, Window
 from engine.models.config import LayerSpec, ModelSpec, Norm, Scales, Silu
 from engine.models.limits import LOW_BITS, OVERSHOOT
 from engine.parties.plain import Plain
-from engine.parties.redo import place
-from engine.provision.rare import NEGLIGIBLE, EmbeddingRows, rows_of
-from engine.provision.use import Key, complaint, level_use, table_name, window_use
+from engine.parties.retry import place
+from engine.provision.unseen_tokens import NEGLIGIBLE, EmbeddingRows, rows_of
+from engine.provision.window_use import Key, complaint, level_use, table_name, window_use
 from engine.ring.fixed import Real
 from engine.ring.kernels.points import STEP
 

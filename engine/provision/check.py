@@ -15,7 +15,7 @@ from engine.parties.plain import Plain
 from engine.parties.trio import Trio
 from engine.provision.calibrate import Seen
 from engine.provision.fold import tensor_shapes
-from engine.provision.use import fullest
+from engine.provision.window_use import fullest
 from engine.ring.fixed import Real
 
 MOST_NATS = 700.0  #: whose exponential is a float

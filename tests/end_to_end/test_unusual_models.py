@@ -19,8 +19,8 @@ from engine.parties.trio import Trio
 from engine.provision.check import Accuracy, check
 from engine.provision.pack import load_client_model, load_node_pack
 from engine.provision.share import ShareOptions, share
-from engine.provision.use import window_use
 from engine.provision.weights import WeightSource
+from engine.provision.window_use import window_use
 from tests.models import small_llama
 from tests.models.small_llama import TIED, UNTIED, SmallLlama
 

@@ -21,7 +21,8 @@ EXCEPTED = {  # imported by what makes packs, and not in the name of the shared 
     "engine/host/memory.py": "asks how much memory there is; a pack does not depend on it",
     "engine/host/process.py": "asks for memory; what stands in it is its callers'",
     "engine/parties/pack.py": "holds a pack at a node; writes none",
-    "engine/parties/redo.py": "holds a number of tries and a sentence",
+    "engine/step.py": "holds what a step asks for and answers, which a pack knows nothing of",
+    "engine/parties/retry.py": "holds a number of tries and a sentence",
 }
 
 

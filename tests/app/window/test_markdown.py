@@ -8,7 +8,7 @@ from PySide6.QtGui import QGuiApplication, QTextBlock, QTextBlockFormat, QTextDo
 from PySide6.QtTest import QTest
 from pytestqt.qtbot import QtBot
 
-from app.window import code_colors, dialect, markdown
+from app.window import code_colors, markdown, markdown_parts
 from app.window.markdown import AnswerDocument
 from app.window.theme import LIGHT
 from tests.app.window.conftest import Show, replies
@@ -344,7 +344,7 @@ SLOW = [
 def test_what_would_take_long_is_shown_as_it_is_written(text: str) -> None:
     made = document(f"before\n\n{text}\n\nbehind")
     assert made.blockCount() < 2100
-    assert sum(table.rows() * table.columns() for table in tables(made)) <= dialect.MAX_CELLS
+    assert sum(table.rows() * table.columns() for table in tables(made)) <= markdown_parts.MAX_CELLS
     shown = made.toPlainText()
     assert shown.startswith("before")
     assert shown.rstrip().endswith("behind")

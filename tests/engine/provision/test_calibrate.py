@@ -10,7 +10,7 @@ from engine.parties.plain import Plain
 from engine.parties.trio import Trio
 from engine.provision.calibrate import WRAP_LIMIT, measured, observe, provisional
 from engine.provision.masking import in_memory
-from engine.provision.rare import EXTREMES, SAMPLED, rows_of
+from engine.provision.unseen_tokens import EXTREMES, SAMPLED, rows_of
 from tests.engine.trio import PREFIX, SHAPE, random_weights
 
 TINY = ("embed", "0.o", "0.down")

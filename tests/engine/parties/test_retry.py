@@ -8,7 +8,7 @@ import pytest
 from engine.errors import ModelError
 from engine.models.config import ModelSpec
 from engine.parties.dealer import Dealer
-from engine.parties.redo import MOST_REDONE, given_up
+from engine.parties.retry import MOST_REDONE, given_up
 from engine.parties.trio import Trio
 from engine.provision.calibrate import measured, provisional
 from engine.provision.check import check

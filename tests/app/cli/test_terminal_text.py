@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from app.cli import commands
-from app.cli.visible import MAX_QUESTION, as_text, read_question, shown, visible
+from app.cli.terminal_text import MAX_QUESTION, as_text, read_question, shown, visible
 from engine.errors import InputError, LinkError
 from engine.models.config import ModelSpec
 

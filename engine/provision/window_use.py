@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from engine.functions.tables import WideWindow
 from engine.models.config import ModelSpec
 from engine.models.limits import LOW_BITS, OVERSHOOT, WORD_BITS
-from engine.parties.redo import place
-from engine.provision.rare import NEGLIGIBLE
+from engine.parties.retry import place
+from engine.provision.unseen_tokens import NEGLIGIBLE
 
 if TYPE_CHECKING:
     from engine.provision.calibrate import Seen
