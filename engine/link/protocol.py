@@ -164,9 +164,8 @@ class LinkProtocol:
         self._websocket.receive_data(cast(bytes, data))
         self.has_data_to_send = True  # perhaps: a pong, the answer to a close, the complaint about an error
         events = self._websocket.events_received()
-        for event in events:
-            if isinstance(event, Frame):
-                self._sort(event, now)
+        for frame in [event for event in events if isinstance(event, Frame)]:
+            self._sort(frame, now)
         if (broken := self._websocket.parser_exc) is not None:
             code = "oversized" if isinstance(broken, PayloadTooBig) else "malformed"
             self._fail(ProtocolError(code, f"websocket: {broken}"))
