@@ -28,6 +28,7 @@ from engine.gates.rotary import Rotary, rotate
 from engine.gates.truncation import rescale, truncate
 from engine.gates.wide import lookup_wide
 from engine.models.planning import POWERS
+from engine.program.bound import EXACT, ErrorBound
 from engine.program.evaluation import Evaluation
 from engine.program.gate import Gate
 from engine.program.plan import Kind, Plan, Slot
@@ -58,7 +59,8 @@ and receives of its answer. Openings that are pending together share a round (`e
 rounds than its gates one by one.
 
 The *error* is how far a gate's value may be from the exact one: the `ErrorBound` that stands beside the gate and that its test
-uses. A *unit* is the last place of the gate's output. "exact" is exact in the ring, modulo 2^64 or what the gate opens.
+uses. A *unit* is the last place of the gate's output; of a look-up, which opens at `out + power` bits, it is 2^-out. "exact" is
+exact in the ring, modulo 2^64 or what the gate opens.
 
 | gate | computes | rounds | for each | dealt to E1 | dealt to E2 | opened each way | error | file | test |
 |---|---|---|---|---|---|---|---|---|---|
@@ -105,6 +107,7 @@ class Call:
     elements: int = 0
     tables: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     test: str = ""
+    error: ErrorBound | None = None  #: of this call, where it is closer than the gate's
 
 
 def calls() -> list[Call]:
@@ -116,7 +119,7 @@ def calls() -> list[Call]:
     return [
         Call(embedding, "a secret token's row of a table [4,096, 64]", (no_tokens, 4096, N), each="token", elements=1),
         Call(rescale, "a wire with fewer fraction bits", (wire(N), 18, 13, "norm")),
-        Call(rescale, "a wire with more fraction bits, exactly", (wire(N), 13, 18, "norm")),
+        Call(rescale, "a wire with more fraction bits", (wire(N), 13, 18, "norm"), error=EXACT),
         Call(truncate, "a wire of an opening", (opening(N), 29, 12, "up")),
         Call(truncate, "the same, where nothing needs a share of λ", (opening(N), 29, 18, "o"), {"share": False}),
         Call(matmul, "x·W", (wire(N), "w", N), test="test_products.py"),
@@ -128,7 +131,12 @@ def calls() -> list[Call]:
         Call(rotate, "q or k at its position", (opening(N), angle, narrow), test="test_attention.py"),
         Call(remember, "keys and values kept", (0, wire(N), wire(N)), elements=N, test="test_attention.py"),
         Call(scores, "q·Kᵀ", (0, wire(HEADS * DIM), HEADS), each="head and key", test="test_attention.py"),
-        Call(maximum, "above a head's maximum, 16 levels", (opening(key=HEADS), HEADS, BINS, -4, LEVELS), each="head"),
+        Call(
+            maximum,
+            "M, a head's maximum or more (log2), 16 levels",
+            (opening(key=HEADS), HEADS, BINS, -4, LEVELS),
+            each="head",
+        ),
         Call(below, "s − M", (opening(key=HEADS), opening(HEADS), HEADS), each="head and key", test="test_maximum.py"),
         Call(exponential, "2^x in 64 cells of 4", (opening(key=HEADS), CELLS, 20), each="head and key", tables=exponents),
         Call(sum_over_keys, "Σ over a row's keys", (wire(key=HEADS), HEADS), each="head", test="test_attention.py"),
@@ -219,7 +227,14 @@ def document() -> str:
 def _line(call: Call) -> str:
     made, gate = cost(call), call.gate
     costs = (str(made.rounds), call.each, *map(str, made.dealt), str(made.opened))
-    cells = (f"`{gate.__name__}`", call.what, *costs, str(gate.error), f"`{file_of(gate)}`", f"`{its_test(call)}`")
+    cells = (
+        f"`{gate.__name__}`",
+        call.what,
+        *costs,
+        str(call.error or gate.error),
+        f"`{file_of(gate)}`",
+        f"`{its_test(call)}`",
+    )
     return "".join(f"| {cell.replace('|', BAR)} " for cell in cells) + "|\n"
 
 

@@ -41,6 +41,9 @@ def read_bits(e: Evaluation, name: str, x: Opening, window: Window, table: kerne
     """This evaluator's share of σ·T[x_hi] for each column of the table, [values, columns]."""
     bits = np.ascontiguousarray(e.share(name, x.extent, window.words)).reshape(-1)
     c = np.ascontiguousarray(x.c).reshape(-1)
+    if c.size and table.shape[1] != 2 * window.cells:  # the kernel would read what lies behind it
+        what = f"a table of {table.shape[1]} words a column, and {window.cells} cells take {2 * window.cells}"
+        raise ValueError(f"{what}: is it made ready by rotate_ready?")
     out = np.empty((c.size, table.shape[0]), np.int64)
     kernels.inner_products(c, bits, table, window.lo, window.lowest, e.sign, out)
     return out
@@ -73,6 +76,8 @@ def evaluate(e: Evaluation, x: Opening, table: str, window: Window, degree: int,
     shares = e.share("r", wide)
     kappa, last = e.kappa("w", wide), e.kappa("z", x.extent)
     values = read_bits(e, "u", x, window, e.weights.tables[table])
+    if values.shape[1] != degree + 1:
+        raise ValueError(f"table {table!r} has {values.shape[1]} columns, and degree {degree} takes {degree + 1}")
     masked, z = np.empty_like(kappa), np.empty_like(last)
     fold, c = (-1) ** degree * economised(degree, power), np.ascontiguousarray(x.c).reshape(-1)
     columns = kappa.reshape(-1, degree), masked.reshape(-1, degree)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engine.prf import Stream
 from engine.program.codec import packed
-from engine.program.plan import Kind, Plan
+from engine.program.plan import Kind, Plan, Slot
 from engine.program.streams import draw_fixed, draw_keyed
 from engine.ring.fixed import Ring
 from engine.rows.run import Extent, Rows
@@ -127,7 +127,7 @@ class Dealing:
     def deal(self, name: str, second: Ring) -> None:
         """What the second evaluator receives for a dealt slot."""
         key = (self.gate, name)
-        slot = self.plan.slots[key]
+        slot = planned(self.plan, key)
         self._once(key)
         if slot.keyed:
             start, stop = self._keyed_bounds[key]
@@ -145,7 +145,7 @@ class Dealing:
     def both(self, name: str, words: Ring) -> None:
         """What both evaluators receive."""
         key = (self.gate, name)
-        flat = words.reshape(self.rows.count, self.plan.slots[key].row_words())
+        flat = words.reshape(self.rows.count, planned(self.plan, key).row_words())
         self._once(key)
         for row, at in ((self._dealt, self.plan.dealt[key]), (self._both, self.plan.both[key])):
             row[:, at : at + flat.shape[1]] = flat
@@ -159,8 +159,11 @@ class Dealing:
             raise RuntimeError(f"slot {key} is dealt twice")
 
     def share(self, name: str, values: Ring) -> None:
-        """Deal an additive share of `values`, which the dealer knows."""
-        self.deal(name, values.reshape(-1) - self.first(name).reshape(-1))
+        """Deal an additive share of `values`, which the dealer knows; as many as the slot has words."""
+        first = self.first(name)
+        if values.size != first.size:
+            raise RuntimeError(f"slot {name!r} of gate {self.gate} has {first.size} words, and {values.size} values are dealt")
+        self.deal(name, values.reshape(-1) - first.reshape(-1))
 
     def material(self) -> tuple[memoryview, memoryview]:
         """The section's material for each evaluator; RuntimeError unless every dealt slot was dealt."""
@@ -169,14 +172,30 @@ class Dealing:
         return self._both.reshape(-1).view(np.uint8).data, self._material.data
 
     def _drawn(self, key: SlotKey, which: int) -> Ring:
-        if self.plan.slots[key].keyed:
+        if planned(self.plan, key).keyed:
             return self._keyed_runs[which].pop(key)  # drawn once, and gone when the gate is done with it
         drawn = self.plan.drawn[which]
         return self._buffers[which][:, drawn.online.get(key) or drawn.ahead[key]].copy()  # the buffer is filled again
 
 
+def planned(plan: Plan, key: SlotKey) -> Slot:
+    """The slot that the evaluator's side asks for under this key.
+
+    Raises:
+        RuntimeError: it asks for none.
+    """
+    slot = plan.slots.get(key)
+    if slot is None:
+        gate, name = key
+        asked = ", ".join(sorted(other for number, other in plan.slots if number == gate)) or "nothing"
+        what = f"the dealer's side of gate {gate} asks for slot {name!r}, the evaluator's side for {asked}"
+        raise RuntimeError(f"{what}: both ask for all their slots before they call another gate, whatever the values are")
+    return slot
+
+
 def expect(plan: Plan, key: SlotKey, kind: Kind, extent: Extent) -> None:
     """Raises if the dealer's side asks for another slot than the evaluator's side does."""
-    slot = plan.slots[key]
+    slot = planned(plan, key)
     if slot.kind is not kind or slot.extent != extent:
-        raise RuntimeError(f"slot {key} is not what the program planned")
+        theirs = f"the evaluator's side planned {slot.kind.name} of {slot.extent}"
+        raise RuntimeError(f"slot {key[1]!r} of gate {key[0]}: {theirs}, the dealer's side asks for {kind.name} of {extent}")

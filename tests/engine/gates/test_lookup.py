@@ -127,3 +127,18 @@ def test_a_value_outside_the_window_wraps_into_the_cell_it_has_within(turns: int
 
     assert abs(out - silu(inside * 2.0**-SCALE)).max() < ERROR
     assert abs(out - silu(outside * 2.0**-SCALE)).max() > 7  # silently wrong
+
+
+@pytest.mark.parametrize(
+    ("ready", "degree", "says"),
+    [
+        (lambda table: table, 3, "made ready by rotate_ready"),
+        (rotate_ready, 2, "has 4 columns, and degree 2 takes 3"),
+    ],
+)
+def test_a_table_of_another_shape_is_refused(ready: Any, degree: int, says: str) -> None:
+    window = window_of(-2, 6)
+    context = Context(tables={"f": ready(fit(silu, window, SCALE, 3, OUT))})
+
+    with pytest.raises(ValueError, match=says):
+        play(lambda p, z: lookup(p, z, "f", window, degree, OUT, POWER), Input(np.zeros((1, 4), np.int64)), context=context)

@@ -17,9 +17,10 @@ from engine.prf import Stream
 from engine.program.codec import Codec
 from engine.program.dealing import Dealing, expect
 from engine.program.evaluation import Evaluation
+from engine.program.gate import Gate
 from engine.program.plan import Kind, Plan, Slot
 from engine.rows.run import Extent, Rows
-from engine.wire import Opening
+from engine.wire import Opening, Rho
 from tests.engine.gates.alone import KEYS, Context, Ring, play, words
 from tests.engine.trio import Mail, together
 
@@ -190,3 +191,29 @@ def test_a_slot_that_both_receive_does_not_grow_with_the_keys() -> None:
 
 def test_a_section_that_was_not_entered_may_be_left() -> None:
     evaluations()[0].leave()
+
+
+class Asked:
+    """A gate whose two sides ask for slots of these names: the dealer shares so many values."""
+
+    def __init__(self, dealer: str, evaluators: str, values: int = 4) -> None:
+        self.gate = Gate("asked", self.deal, self.evaluate, self.deal)
+        self.dealer, self.evaluators, self.values = dealer, evaluators, values
+
+    def deal(self, d: Dealing, x: Rho) -> Rho:
+        d.share(self.dealer, np.zeros(self.values, np.int64))
+        return x
+
+    def evaluate(self, e: Evaluation, x: Opening) -> Opening:
+        e.share(self.evaluators, x.extent)
+        return x
+
+
+def test_a_slot_that_only_the_dealer_asks_for_is_named() -> None:
+    with pytest.raises(RuntimeError, match="side of gate 1 asks for slot 'y', the evaluator's side for z: both ask"):
+        play(Asked("y", "z").gate, Input(words(np.random.default_rng(1), 1, 4)))
+
+
+def test_a_share_of_too_few_values_is_refused_and_not_spread() -> None:
+    with pytest.raises(RuntimeError, match="slot 'z' of gate 1 has 4 words, and 1 values are dealt"):
+        play(Asked("z", "z", values=1).gate, Input(words(np.random.default_rng(1), 1, 4)))
