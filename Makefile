@@ -50,5 +50,5 @@ demo-model: venv
 
 # everything that make and the tools made in this checkout; the demo model stays in the user's cache
 clean:
-	rm -rf .venv .coverage .coverage-units .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -106,3 +106,8 @@ def test_each_excuse_has_a_reason() -> None:
 
 def test_what_runs_alone_is_there() -> None:
     assert not [name for name in ALONE if not (TESTS / name).exists()]
+
+
+def test_the_rooms_that_are_reached_whole_stay_so() -> None:
+    promised = set(tomllib.loads((ROOT / PROMISES).read_text())["whole"])
+    assert {"engine/session/", "engine/gates/", "engine/program/", "engine/rows/", "engine/link/frames.py"} <= promised

@@ -1,7 +1,7 @@
 """An evaluator: it runs the program on masked values, a message a round with its peer (protocol, section 2).
 
 Rule 1. A row is used once: a step on rows that were used or discarded is refused (``ValueError``), before a round.
-Rule 2. PreparedMaterial is prepared ahead of time, section by section; a step waits for what it needs.
+Rule 2. Material is prepared ahead of time, section by section; a step waits for what it needs.
 Rule 3. A step that does not end (stopped, a lost peer) leaves the context where it was; its rows are spent.
 
 ``prepare`` runs in one thread, ``step`` in another.
@@ -258,7 +258,7 @@ class Evaluator:
 
         x: Output = None
         for _, _, x in walk(sections if answered > 0 else sections[:last], tokens, enter):  # noqa: B007  the answer is the last
-            e.leave()  # nothing of a section's material goes on with x, and later sections are prepared meanwhile
+            e.leave(x)  # later sections are prepared meanwhile
         return x if answered > 0 else None
 
     def _take(self, step: Step) -> list[Taken[Prepared]]:

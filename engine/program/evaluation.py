@@ -53,10 +53,18 @@ class Evaluation:
         if (rows := material.rows.part(start, stop)) != self.rows:
             self.rows = rows
 
-    def leave(self) -> None:
-        """End a section: its material up to the rows that were entered is not asked for again, and is given back."""
-        if self._material is not None:
-            self._material.spend(self._stop)
+    def leave(self, result: object) -> None:
+        """End a section with its result: its material up to the rows that were entered is given back, and reads as zeros.
+
+        Raises:
+            RuntimeError: the result is a wire whose share still lies in that material.
+        """
+        if self._material is None:
+            return
+        lam = result.lam if isinstance(result, Wire) else None
+        if lam is not None and any(np.may_share_memory(lam, held) for held in self._material.held):
+            raise RuntimeError("a section ends with a dealt share, which is given back: truncate with share=False, or copy it")
+        self._material.spend(self._stop)
 
     def kappa(self, name: str, extent: Extent) -> Ring:
         """This evaluator's mask κi for an opening (read-only)."""

@@ -54,7 +54,7 @@ class PreparedMaterial(Secret):
         Raises:
             RuntimeError: a row was asked for before; what masks its openings is used once.
         """
-        if start < self._asked:
+        if start < self._asked:  # a wall of its own: it must not ask the book of rows, which may be at fault
             raise RuntimeError("a row's material is asked for twice")
         self._asked = stop
         rows, drawn, bounds = self.rows.part(start, stop), self._drawn, self._bounds

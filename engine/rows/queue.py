@@ -4,7 +4,8 @@ Rule 1. Row numbers only grow, and may leave gaps; row 0 does not exist. A row i
         step or discarded, and never comes again.
 Rule 2. A step takes exactly the next rows that are queued, in one run without a gap, each dealt for the position where it will
         stand: the first one where the context ends.
-Rule 3. One step at a time. The context grows when the step is finished; the rows of a step that is not finished stay spent.
+Rule 3. One step at a time: its owner sees to it, and one that was given up is forgotten by the next. The context grows when
+        the step is finished; the rows of a step that is not finished stay spent.
 Rule 4. What is refused changes nothing.
 
 Each party keeps a book of its own, so that none relies on what another one counted. A block lives until the step that takes its

@@ -190,7 +190,25 @@ def test_a_slot_that_both_receive_does_not_grow_with_the_keys() -> None:
 
 
 def test_a_section_that_was_not_entered_may_be_left() -> None:
-    evaluations()[0].leave()
+    evaluations()[0].leave(None)
+
+
+@pytest.mark.parametrize(("share", "refused"), [(True, True), (False, False)])
+def test_no_section_ends_with_a_share_that_is_given_back(share: bool, refused: bool) -> None:
+    """With one row a dealt share is a view of the material, whose memory the next section would read as zeros."""
+    left = []
+
+    def program(p: Any, z: Any) -> Any:
+        x = truncate(p, z, 4, 2, "x", share=share)
+        if isinstance(p, Evaluation) and p.role == 2 and p.rows.count:
+            try:
+                p.leave(x)
+            except RuntimeError as error:
+                left.append(str(error))
+        return x
+
+    play(program, Input(words(np.random.default_rng(1), 1, 4), bits=64))
+    assert bool(left) == refused
 
 
 class Asked:
