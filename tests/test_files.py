@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("app", "engine", "party_node")
+from tests.test_house import PACKAGES, ROOT
+
 DOCUMENTS = ("CONTRIBUTING.md", "README.md", "docs/architecture.md", "docs/gates.md", "docs/threads.md")
 
 IN_BACKTICKS = re.compile(r"`([\w.-]+(?:/[\w.-]*)+)`")

@@ -156,9 +156,8 @@ def test_asking_again_while_nodes_are_started_says_why_not(open_ready: Callable[
     assert not window.composer.hint.property("warning")
 
 
-def test_a_question_that_is_taken_back_leaves_no_other_one_out(
-    open_ready: Callable[[Starts], MainWindow], qtbot: QtBot
-) -> None:
+def with_a_second_question_waiting(open_ready: Callable[[Starts], MainWindow], qtbot: QtBot) -> tuple[Starts, MainWindow]:
+    """Trine had to stop at "first" and is being started again; "second" waits for the nodes."""
     starts = Starts([FAULT], replies("late", "ok"))
     window = open_ready(starts)
     window.send("first")
@@ -166,6 +165,13 @@ def test_a_question_that_is_taken_back_leaves_no_other_one_out(
     starts.come.clear()
     QTest.mouseClick(window.trouble.again, Qt.MouseButton.LeftButton)
     window.send("second")
+    return starts, window
+
+
+def test_a_question_that_is_taken_back_leaves_no_other_one_out(
+    open_ready: Callable[[Starts], MainWindow], qtbot: QtBot
+) -> None:
+    starts, window = with_a_second_question_waiting(open_ready, qtbot)
     QTest.keyClick(window.composer.field, Qt.Key.Key_Escape)
     assert window.composer.text() == "second"
     starts.come.set()
@@ -182,13 +188,7 @@ def test_a_question_that_is_taken_back_leaves_no_other_one_out(
 def test_a_question_that_is_taken_back_leaves_the_last_answer_its_button(
     open_ready: Callable[[Starts], MainWindow], qtbot: QtBot
 ) -> None:
-    starts = Starts([FAULT], replies("late", "ok"))
-    window = open_ready(starts)
-    window.send("first")
-    qtbot.waitUntil(window.trouble.isVisible)
-    starts.come.clear()
-    QTest.mouseClick(window.trouble.again, Qt.MouseButton.LeftButton)
-    window.send("second")
+    starts, window = with_a_second_question_waiting(open_ready, qtbot)
     window.stop()
     starts.come.set()
     qtbot.waitUntil(lambda: window.ready)
